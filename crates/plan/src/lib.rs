@@ -1,1 +1,5 @@
 //! plan
+
+pub mod controllers;
+pub mod rbac;
+pub mod kubelet;
