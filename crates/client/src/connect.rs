@@ -89,19 +89,13 @@ pub async fn remote_from_yaml(kubeconfig: &str, user_agent: &str) -> Result<kube
     remote_from(read, place, user_agent).await
 }
 
-async fn remote_from(
-    kubeconfig: Kubeconfig,
-    place: String,
-    user_agent: &str,
-) -> Result<kube::Client, Error> {
-    let mut config =
-        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-            .await
-            .map_err(|source| Error::Kubeconfig { place, source })?;
+async fn remote_from(kubeconfig: Kubeconfig, place: String, user_agent: &str) -> Result<kube::Client, Error> {
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|source| Error::Kubeconfig { place, source })?;
     config.headers.push((USER_AGENT, agent_value(user_agent)));
     let server = config.cluster_url.to_string();
-    kube::Client::try_from(config)
-        .map_err(|source| Error::Client { server, source: Box::new(source) })
+    kube::Client::try_from(config).map_err(|source| Error::Client { server, source: Box::new(source) })
 }
 
 /// A user agent with characters that HTTP refuses becomes `coracle`.

@@ -215,9 +215,7 @@ impl Writer {
 
     fn admit(&mut self, note: &Note) -> bool {
         let object = object_key(&note.regarding);
-        let bucket = self
-            .rates
-            .get_or_insert(&object, || Bucket { tokens: OBJECT_BURST, filled: note.at });
+        let bucket = self.rates.get_or_insert(&object, || Bucket { tokens: OBJECT_BURST, filled: note.at });
         bucket.take(note.at)
     }
 

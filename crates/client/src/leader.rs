@@ -135,9 +135,7 @@ impl Elector {
                 self.release().await;
                 Ok(())
             }
-            Some(why) => {
-                Err(Error::Lost { lease: self.label(), identity: self.identity.clone(), why })
-            }
+            Some(why) => Err(Error::Lost { lease: self.label(), identity: self.identity.clone(), why }),
         }
     }
 

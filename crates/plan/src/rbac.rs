@@ -39,7 +39,11 @@ pub struct Rule {
     #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
     pub resource_names: Vec<String>,
     /// Paths that are no resources; a trailing `*` matches any rest.
-    #[serde(rename = "nonResourceURLs", deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "nonResourceURLs",
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub non_resource_urls: Vec<String>,
 }
 
@@ -82,7 +86,8 @@ pub fn rules_of(role: &Value) -> Vec<Rule> {
 /// Subjects and role of a binding object; what cannot be read grants nothing.
 #[must_use]
 pub fn binding_of(binding: &Value) -> (Vec<Subject>, RoleRef) {
-    let subjects = binding.get("subjects").and_then(|s| Vec::<Subject>::deserialize(s).ok()).unwrap_or_default();
+    let subjects =
+        binding.get("subjects").and_then(|s| Vec::<Subject>::deserialize(s).ok()).unwrap_or_default();
     let role = binding.get("roleRef").and_then(|r| RoleRef::deserialize(r).ok()).unwrap_or_default();
     (subjects, role)
 }
@@ -126,7 +131,9 @@ impl fmt::Display for Attributes<'_> {
         write!(f, "User {:?} cannot {} ", self.user, self.verb)?;
         let (group, plural, subresource, namespace) = match self.target {
             Target::Path(path) => return write!(f, "path {path:?}"),
-            Target::Resource { group, plural, subresource, namespace, .. } => (group, plural, subresource, namespace),
+            Target::Resource { group, plural, subresource, namespace, .. } => {
+                (group, plural, subresource, namespace)
+            }
         };
         match subresource {
             Some(sub) => write!(f, "resource \"{plural}/{sub}\"")?,
@@ -489,13 +496,17 @@ impl Rule {
         let names_covered = if atom.resource_names.is_empty() {
             self.resource_names.is_empty()
         } else {
-            self.resource_names.is_empty() || atom.resource_names.iter().all(|n| self.resource_names.contains(n))
+            self.resource_names.is_empty()
+                || atom.resource_names.iter().all(|n| self.resource_names.contains(n))
         };
         names_covered
             && atom.api_groups.iter().all(|g| matches(&self.api_groups, g))
             && atom.resources.iter().all(|resource| {
-                let (plural, sub) = resource.split_once('/').map_or((resource.as_str(), None), |(p, s)| (p, Some(s)));
-                self.resources.iter().any(|pattern| pattern == resource || resource_matches(pattern, plural, sub))
+                let (plural, sub) =
+                    resource.split_once('/').map_or((resource.as_str(), None), |(p, s)| (p, Some(s)));
+                self.resources
+                    .iter()
+                    .any(|pattern| pattern == resource || resource_matches(pattern, plural, sub))
             })
     }
 }
@@ -524,7 +535,9 @@ fn atoms(rule: &Rule) -> Vec<Rule> {
                     continue;
                 }
                 atoms.extend(
-                    rule.resource_names.iter().map(|n| Rule { resource_names: vec![n.clone()], ..atom.clone() }),
+                    rule.resource_names
+                        .iter()
+                        .map(|n| Rule { resource_names: vec![n.clone()], ..atom.clone() }),
                 );
             }
         }

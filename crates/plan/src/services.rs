@@ -156,11 +156,11 @@ type Slices<'a> = HashMap<(&'a str, &'a str), Vec<&'a discovery::EndpointSlice>>
 
 fn slices_by_service<'a>(slices: &[&'a discovery::EndpointSlice]) -> Slices<'a> {
     let mut all = Slices::new();
-    for slice in slices {
+    for &slice in slices {
         let labels = slice.metadata.labels.as_ref();
         let Some(name) = labels.and_then(|labels| labels.get(SERVICE_NAME)) else { continue };
         let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-        all.entry((namespace, name)).or_default().push(slice);
+        all.entry((namespace, name.as_str())).or_default().push(slice);
     }
     all
 }
@@ -425,7 +425,7 @@ mod tests {
         let mut starting = at("10.128.0.3");
         starting.conditions = Some(conditions(false, None, false));
         let slices = [
-            slice("web-1", Some(("http", 8080)), vec![leaving.clone(), starting]),
+            slice("web-1", Some(("http", 8080)), vec![leaving, starting]),
             slice("web-2", Some(("http", 8080)), vec![at("10.128.0.3")]),
         ];
         let routing = of(&[web()], &slices);

@@ -202,15 +202,15 @@ impl Executor {
                 let name = if answer.metadata.name.is_empty() || answer.kind == "Status" {
                     write.name()
                 } else {
-                    &answer.metadata.name
+                    answer.metadata.name.as_str()
                 };
-                self.tell(story.as_ref(), None, name);
+                self.tell(story.as_deref(), None, name);
                 Ok(pending(&write, &answer))
             }
             Err(error) if is_moot(&write, &error) => Ok(None),
             Err(error) => {
                 let failure = failure(error);
-                self.tell(story.as_ref(), Some(&failure.message()), &failure.name);
+                self.tell(story.as_deref(), Some(&failure.message()), &failure.name);
                 Err(failure)
             }
         }
@@ -334,12 +334,7 @@ fn request(write: &Write) -> Result<Request<Vec<u8>>, http::Error> {
             build(Method::PATCH, &target_path(target, part.subresource()), form, body)
         }
         Write::Delete { target, uid, resource_version, propagation, grace_s, .. } => {
-            let body = delete_options(
-                uid.as_deref(),
-                resource_version.as_deref(),
-                *propagation,
-                *grace_s,
-            );
+            let body = delete_options(uid.as_deref(), resource_version.as_deref(), *propagation, *grace_s);
             build(Method::DELETE, &target_path(target, Part::Main.subresource()), JSON, &body)
         }
         Write::Evict { target, uid } => {
@@ -385,12 +380,7 @@ fn delete_options(
     options
 }
 
-fn build(
-    method: Method,
-    path: &str,
-    form: &str,
-    body: &Value,
-) -> Result<Request<Vec<u8>>, http::Error> {
+fn build(method: Method, path: &str, form: &str, body: &Value) -> Result<Request<Vec<u8>>, http::Error> {
     Request::builder()
         .method(method)
         .uri(path)
@@ -405,12 +395,7 @@ fn target_path(target: &Target, subresource: Option<&str>) -> String {
 
 /// The path of a collection, an object or a subresource.
 #[must_use]
-pub fn path(
-    kind: &Kind,
-    namespace: Option<&str>,
-    name: Option<&str>,
-    subresource: Option<&str>,
-) -> String {
+pub fn path(kind: &Kind, namespace: Option<&str>, name: Option<&str>, subresource: Option<&str>) -> String {
     let mut path = if kind.group.is_empty() {
         format!("/api/{}", kind.version)
     } else {

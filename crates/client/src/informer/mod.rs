@@ -33,15 +33,9 @@ const WATCH_RETRY_MIN: Duration = Duration::from_millis(50);
 const WATCH_RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// What an informer can hold: any object that kube knows how to watch.
-pub trait Object:
-    Resource + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static
-{
-}
+pub trait Object: Resource + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static {}
 
-impl<T> Object for T where
-    T: Resource + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static
-{
-}
+impl<T> Object for T where T: Resource + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static {}
 
 /// Namespace and name of an object; the namespace is empty for cluster-scoped ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,26 +119,17 @@ impl Informers {
     /// The informer of those `K` that match the label and field selectors. One is shared by all
     /// who ask with the same two texts.
     #[must_use]
-    pub fn get_filtered<K: Object>(
-        &self,
-        labels: Option<&str>,
-        fields: Option<&str>,
-    ) -> Informer<K>
+    pub fn get_filtered<K: Object>(&self, labels: Option<&str>, fields: Option<&str>) -> Informer<K>
     where
         K::DynamicType: Default,
     {
-        let selection =
-            (TypeId::of::<K>(), labels.map(str::to_owned), fields.map(str::to_owned));
+        let selection = (TypeId::of::<K>(), labels.map(str::to_owned), fields.map(str::to_owned));
         let mut started = self.shared.started.lock();
         if let Some(found) = started.get(&selection).and_then(|any| any.downcast_ref()) {
             return Informer::clone(found);
         }
-        let informer = Informer::<K>::start(
-            &self.shared.client,
-            labels,
-            fields,
-            self.shared.shutdown.clone(),
-        );
+        let informer =
+            Informer::<K>::start(&self.shared.client, labels, fields, self.shared.shutdown.clone());
         started.insert(selection, Box::new(informer.clone()));
         informer
     }
@@ -233,11 +218,7 @@ impl<K: Object> Informer<K> {
 
     /// Adds an index: `keys` names the buckets an object belongs to. A second index of the same
     /// name is ignored, so that independent users may each ask for it.
-    pub fn add_index(
-        &self,
-        name: &'static str,
-        keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
-    ) {
+    pub fn add_index(&self, name: &'static str, keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static) {
         self.store.add_index(name, Box::new(keys));
     }
 

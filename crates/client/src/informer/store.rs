@@ -206,9 +206,9 @@ impl<K: Object> Store<K> {
 
 impl<K: Object> State<K> {
     fn keys(&self) -> impl Iterator<Item = ObjectKey> + '_ {
-        self.objects.iter().flat_map(|(namespace, objects)| {
-            objects.keys().map(move |name| ObjectKey::new(namespace, name))
-        })
+        self.objects
+            .iter()
+            .flat_map(|(namespace, objects)| objects.keys().map(move |name| ObjectKey::new(namespace, name)))
     }
 
     fn put(&mut self, key: ObjectKey, object: Arc<K>) {
@@ -287,13 +287,17 @@ mod tests {
     #[test]
     fn a_list_replaces_what_it_does_not_name() {
         let store = Store::new();
-        for event in [Event::Init, Event::InitApply(object("a", 1)), Event::InitApply(object("b", 2)), Event::InitDone] {
+        for event in
+            [Event::Init, Event::InitApply(object("a", 1)), Event::InitApply(object("b", 2)), Event::InitDone]
+        {
             store.take(event);
         }
         assert!(store.has_synced());
         let mut subscription = store.subscribe();
         assert_eq!(told(&mut subscription), ["+a", "+b"]);
-        for event in [Event::Init, Event::InitApply(object("b", 2)), Event::InitApply(object("c", 4)), Event::InitDone] {
+        for event in
+            [Event::Init, Event::InitApply(object("b", 2)), Event::InitApply(object("c", 4)), Event::InitDone]
+        {
             store.take(event);
         }
         assert_eq!(told(&mut subscription), ["+c", "-a"]);
@@ -332,9 +336,12 @@ mod tests {
     fn indexes_follow_changes() {
         let store = Store::new();
         store.take(Event::Apply(object("a", 1)));
-        store.add_index("label", Box::new(|object: &ConfigMap| {
-            object.metadata.labels.iter().flatten().map(|(_, value)| value.clone()).collect()
-        }));
+        store.add_index(
+            "label",
+            Box::new(|object: &ConfigMap| {
+                object.metadata.labels.iter().flatten().map(|(_, value)| value.clone()).collect()
+            }),
+        );
         let mut labelled = object("a", 2);
         labelled.metadata.labels = Some([("app".to_owned(), "x".to_owned())].into());
         store.take(Event::Apply(labelled));

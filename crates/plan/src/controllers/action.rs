@@ -103,7 +103,7 @@ pub enum Write {
         /// The whole object.
         object: Value,
         /// Events that tell of it.
-        narration: Option<Narration>,
+        narration: Option<Box<Narration>>,
     },
     /// Replace an object by `object`, whose metadata holds the resourceVersion it was decided on.
     Update {
@@ -136,7 +136,7 @@ pub enum Write {
         /// Seconds of grace instead of the object's own.
         grace_s: Option<u32>,
         /// Events that tell of it.
-        narration: Option<Narration>,
+        narration: Option<Box<Narration>>,
     },
     /// Ask for a pod to go, as far as disruption budgets allow.
     Evict {
@@ -266,10 +266,7 @@ pub struct Narration {
 /// A typed Kubernetes object with the usual metadata.
 pub trait Typed: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Serialize {}
 
-impl<K> Typed for K where
-    K: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Serialize
-{
-}
+impl<K> Typed for K where K: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Serialize {}
 
 impl Write {
     /// Makes a typed object.
@@ -284,12 +281,17 @@ impl Write {
 
     /// Replaces a typed object, at the resourceVersion it holds.
     pub fn update<K: Typed>(object: &K) -> Self {
-        Write::Update { target: Target::of(object), part: Part::Main, object: value(object) }
+        Write::update_part(object, Part::Main)
     }
 
     /// Replaces a typed object's status, at the resourceVersion it holds.
     pub fn update_status<K: Typed>(object: &K) -> Self {
-        Write::Update { target: Target::of(object), part: Part::Status, object: value(object) }
+        Write::update_part(object, Part::Status)
+    }
+
+    /// Replaces a part of a typed object, at the resourceVersion it holds.
+    pub fn update_part<K: Typed>(object: &K, part: Part) -> Self {
+        Write::Update { target: Target::of(object), part, object: value(object) }
     }
 
     /// Merges `patch` into a typed object (not its status), whatever version it has.
@@ -313,7 +315,7 @@ impl Write {
     #[must_use]
     pub fn narrated(mut self, story: Narration) -> Self {
         if let Write::Create { narration, .. } | Write::Delete { narration, .. } = &mut self {
-            *narration = Some(story);
+            *narration = Some(Box::new(story));
         }
         self
     }

@@ -179,8 +179,7 @@ fn resolve(port: &ServicePort, pod: &Pod) -> Option<Port> {
                 .filter(|container| container.restart_policy.as_deref() == Some("Always"));
             let all = spec.containers.iter().chain(sidecars);
             let found = all.flat_map(|container| container.ports.iter().flatten()).find(|known| {
-                known.name.as_ref() == Some(name)
-                    && known.protocol.as_deref().unwrap_or("TCP") == protocol
+                known.name.as_ref() == Some(name) && known.protocol.as_deref().unwrap_or("TCP") == protocol
             })?;
             found.container_port
         }

@@ -75,17 +75,13 @@ fn finalized(namespace: &Namespace) -> Write {
     if let Some(finalizers) = namespace.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) {
         finalizers.retain(|finalizer| finalizer != FINALIZER);
     }
-    let Write::Update { target, object, .. } = Write::update(&namespace) else {
-        unreachable!("`Write::update` makes an update");
-    };
-    Write::Update { target, part: Part::Finalize, object }
+    Write::update_part(&namespace, Part::Finalize)
 }
 
 fn deletions(snapshot: &Snapshot) -> Vec<Write> {
     let namespace = object::name(&snapshot.namespace.metadata);
-    let all = snapshot.contents.iter().flat_map(|(kind, objects)| {
-        objects.iter().map(move |meta| (kind, meta))
-    });
+    let all =
+        snapshot.contents.iter().flat_map(|(kind, objects)| objects.iter().map(move |meta| (kind, meta)));
     all.filter(|(_, meta)| !object::is_deleting(meta))
         .map(|(kind, meta)| Write::Delete {
             target: Target {
@@ -106,10 +102,9 @@ fn status(snapshot: &Snapshot, now: Timestamp) -> k8s_openapi::api::core::v1::Na
     let mut status = snapshot.namespace.status.clone().unwrap_or_default();
     status.phase = Some("Terminating".to_owned());
     let conditions = status.conditions.get_or_insert_default();
-    let mut set = |kind: &str, found: Option<(&str, String)>, fine: (&str, &str)| {
+    let mut set = |kind: &str, found: Option<(&'static str, String)>, fine: (&'static str, &'static str)| {
         let is = if found.is_some() { "True" } else { "False" };
-        let (reason, message) =
-            found.unwrap_or_else(|| (fine.0, fine.1.to_owned()));
+        let (reason, message) = found.unwrap_or_else(|| (fine.0, fine.1.to_owned()));
         let known = conditions.iter_mut().find(|known| known.type_ == kind);
         let next = NamespaceCondition {
             type_: kind.to_owned(),
@@ -121,9 +116,8 @@ fn status(snapshot: &Snapshot, now: Timestamp) -> k8s_openapi::api::core::v1::Na
         match known {
             None => conditions.push(next),
             Some(known) => {
-                let since = (known.status == next.status)
-                    .then(|| known.last_transition_time.clone())
-                    .flatten();
+                let since =
+                    (known.status == next.status).then(|| known.last_transition_time.clone()).flatten();
                 *known = next;
                 if since.is_some() {
                     known.last_transition_time = since;
@@ -205,10 +199,8 @@ mod tests {
         let mut going = meta("p");
         going.deletion_timestamp = Some(Time(at(2)));
         going.finalizers = Some(vec!["example.com/hold".into()]);
-        let facts = snapshot(vec![
-            (Kind::of::<Secret>(), vec![meta("s")]),
-            (Kind::of::<Pod>(), vec![going.clone()]),
-        ]);
+        let facts =
+            snapshot(vec![(Kind::of::<Secret>(), vec![meta("s")]), (Kind::of::<Pod>(), vec![going.clone()])]);
         let first = plan(&facts, at(10));
         let names: Vec<&str> = first.writes().map(Write::name).collect();
         assert_eq!(names, ["s"]);

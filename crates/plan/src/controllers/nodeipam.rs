@@ -41,13 +41,10 @@ pub fn plan(snapshot: &Snapshot, _now: Timestamp) -> Plan {
         snapshot.nodes.iter().flat_map(|node| ranges(node)).filter_map(|r| r.parse().ok()).collect();
     let exact: HashSet<Ipv4Net> = taken.iter().copied().collect();
     // Ranges of another mask (given before a change of settings) need a slower look.
-    let odd: Vec<Ipv4Net> = taken
-        .into_iter()
-        .filter(|range| range.prefix_len() != snapshot.range.node_mask)
-        .collect();
+    let odd: Vec<Ipv4Net> =
+        taken.into_iter().filter(|range| range.prefix_len() != snapshot.range.node_mask).collect();
     let overlaps = |range: &Ipv4Net| {
-        exact.contains(range)
-            || odd.iter().any(|other| other.contains(range) || range.contains(other))
+        exact.contains(range) || odd.iter().any(|other| other.contains(range) || range.contains(other))
     };
     let subnets = snapshot.range.cluster.subnets(snapshot.range.node_mask);
     let mut free = subnets.into_iter().flatten().filter(|range| !overlaps(range));

@@ -139,14 +139,12 @@ fn taint_patch(node: &Node, ready: &str, now: Timestamp) -> Option<serde_json::V
     let wanted = wanted_taints(node, ready, spec.unschedulable == Some(true));
     let is_ours = |taint: &Taint| {
         let key = taint.key.as_str();
-        (matches!(key, NOT_READY | UNREACHABLE)
-            && matches!(taint.effect.as_str(), NO_SCHEDULE | NO_EXECUTE))
+        (matches!(key, NOT_READY | UNREACHABLE) && matches!(taint.effect.as_str(), NO_SCHEDULE | NO_EXECUTE))
             || (taint.effect == NO_SCHEDULE
                 && (key == UNSCHEDULABLE || PRESSURES.iter().any(|(_, known)| *known == key)))
     };
-    let is_wanted = |taint: &Taint| {
-        wanted.iter().any(|(key, effect)| taint.key == *key && taint.effect == *effect)
-    };
+    let is_wanted =
+        |taint: &Taint| wanted.iter().any(|(key, effect)| taint.key == *key && taint.effect == *effect);
     let mut next: Vec<Taint> =
         present.iter().filter(|taint| !is_ours(taint) || is_wanted(taint)).cloned().collect();
     for (key, effect) in &wanted {
@@ -168,11 +166,7 @@ fn taint_patch(node: &Node, ready: &str, now: Timestamp) -> Option<serde_json::V
     })
 }
 
-fn wanted_taints(
-    node: &Node,
-    ready: &str,
-    unschedulable: bool,
-) -> Vec<(&'static str, &'static str)> {
+fn wanted_taints(node: &Node, ready: &str, unschedulable: bool) -> Vec<(&'static str, &'static str)> {
     let mut wanted = Vec::new();
     match ready {
         "True" => {}

@@ -95,8 +95,7 @@ pub fn selects(selector: &LabelSelector, labels: Option<&Labels>) -> bool {
 
 fn satisfies(one: &LabelSelectorRequirement, labels: Option<&Labels>) -> bool {
     let value = labels.and_then(|all| all.get(&one.key));
-    let listed =
-        value.is_some_and(|value| one.values.iter().flatten().any(|known| known == value));
+    let listed = value.is_some_and(|value| one.values.iter().flatten().any(|known| known == value));
     match one.operator.as_str() {
         "In" => listed,
         "NotIn" => !listed,
@@ -156,11 +155,7 @@ pub fn claim<O: Typed, K: Typed>(owner: &O, selector: &LabelSelector, object: &K
 
 fn strategic<K: Typed>(object: &K, patch: serde_json::Value) -> Write {
     use super::action::{Part, Patch, Target};
-    Write::Patch {
-        target: Target::of(object),
-        part: Part::Main,
-        patch: Patch::Strategic(patch),
-    }
+    Write::Patch { target: Target::of(object), part: Part::Main, patch: Patch::Strategic(patch) }
 }
 
 /// The pod's phase, `Pending` if it has none yet.
@@ -226,8 +221,7 @@ pub fn scaled(value: &IntOrString, total: i32, round_up: bool) -> i32 {
     match value {
         IntOrString::Int(count) => *count,
         IntOrString::String(text) => {
-            let percent: i64 =
-                text.strip_suffix('%').and_then(|number| number.parse().ok()).unwrap_or(0);
+            let percent: i64 = text.strip_suffix('%').and_then(|number| number.parse().ok()).unwrap_or(0);
             let hundredths = percent.saturating_mul(i64::from(total));
             let count = if round_up { (hundredths + 99).div_euclid(100) } else { hundredths / 100 };
             i32::try_from(count).unwrap_or(i32::MAX)

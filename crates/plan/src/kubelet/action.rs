@@ -73,7 +73,7 @@ pub struct Stop {
 pub struct PlannedEvent {
     /// The container it is about.
     pub container: String,
-    /// Its reason, as in [`reason`].
+    /// Its reason, as in [`super::reason`].
     pub reason: &'static str,
     /// Its message.
     pub message: String,
@@ -110,8 +110,7 @@ impl fmt::Display for Action {
             }
             Self::StartContainer { container } => write!(f, "start {container}"),
             Self::StopContainers(stops) => {
-                let list: Vec<_> =
-                    stops.iter().map(|s| format!("{} in {}s", s.id, s.grace_s)).collect();
+                let list: Vec<_> = stops.iter().map(|s| format!("{} in {}s", s.id, s.grace_s)).collect();
                 write!(f, "stop {}", list.join(", "))
             }
             Self::RemoveContainer { id } | Self::RemoveSandbox { id } => write!(f, "remove {id}"),

@@ -86,13 +86,7 @@ impl Failure {
             Some(p) if p.reason == why => rule.next_s(p.delay_s, p.failed_at, at),
             _ => rule.initial_s,
         };
-        Self {
-            reason: why,
-            message,
-            failed_at: at,
-            delay_s,
-            retry_at: add_seconds(at, delay_s),
-        }
+        Self { reason: why, message, failed_at: at, delay_s, retry_at: add_seconds(at, delay_s) }
     }
 
     /// Whether the next attempt is still ahead.
@@ -182,17 +176,10 @@ mod tests {
     fn failures_of_another_kind_start_over() {
         let first = Failure::after(None, IMAGE_PULL, reason::ERR_IMAGE_PULL, "x".into(), at(0));
         assert_eq!((first.delay_s, first.retry_at), (10, at(10)));
-        let second =
-            Failure::after(Some(&first), IMAGE_PULL, reason::ERR_IMAGE_PULL, "x".into(), at(10));
+        let second = Failure::after(Some(&first), IMAGE_PULL, reason::ERR_IMAGE_PULL, "x".into(), at(10));
         assert_eq!(second.delay_s, 20);
         assert!(second.waits(at(29)) && !second.waits(at(30)));
-        let other = Failure::after(
-            Some(&second),
-            CREATE,
-            reason::CREATE_CONTAINER_ERROR,
-            "x".into(),
-            at(30),
-        );
+        let other = Failure::after(Some(&second), CREATE, reason::CREATE_CONTAINER_ERROR, "x".into(), at(30));
         assert_eq!(other.delay_s, CREATE.initial_s);
     }
 

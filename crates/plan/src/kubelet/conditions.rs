@@ -9,8 +9,7 @@ use super::status::{Statuses, time};
 use super::view::{ContainerKind, containers};
 
 /// The condition types that this module writes.
-pub(super) const OWNED: [&str; 4] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+pub(super) const OWNED: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
 
 /// A verdict before it is dated.
 struct Verdict {
@@ -61,9 +60,7 @@ fn dated(
         status: status.to_owned(),
         reason: verdict.reason.map(str::to_owned),
         message: verdict.message,
-        last_transition_time: known
-            .and_then(|c| c.last_transition_time.clone())
-            .or_else(|| Some(time(now))),
+        last_transition_time: known.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(time(now))),
         observed_generation: generation,
         ..PodCondition::default()
     }
@@ -132,9 +129,9 @@ fn ready(cx: &Cx<'_>, containers_ready: &Verdict) -> Verdict {
         .filter_map(|gate| {
             let name = &gate.condition_type;
             match conditions.iter().find(|c| &c.type_ == name) {
-                None => Some(format!(
-                    "corresponding condition of pod readiness gate \"{name}\" does not exist."
-                )),
+                None => {
+                    Some(format!("corresponding condition of pod readiness gate \"{name}\" does not exist."))
+                }
                 Some(c) if c.status != "True" => Some(format!(
                     "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
                     c.status

@@ -5,9 +5,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::backoff::{Failure, add_seconds};
 use super::status;
-use super::view::{
-    ContainerKind, ContainerPhase, ContainerRecord, PodView, Sandbox, containers, spec_hash,
-};
+use super::view::{ContainerKind, ContainerPhase, ContainerRecord, PodView, Sandbox, containers, spec_hash};
 
 /// Why a pod is being ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +161,10 @@ impl<'a> Cx<'a> {
         (outside || record.state == ContainerPhase::Unknown).then(|| Decision::Stop {
             id: &record.id,
             grace_s: Some(0),
-            why: format!("Container {} is in an unknown state or outside the pod's sandbox, will be restarted", container.name),
+            why: format!(
+                "Container {} is in an unknown state or outside the pod's sandbox, will be restarted",
+                container.name
+            ),
         })
     }
 
@@ -171,12 +172,8 @@ impl<'a> Cx<'a> {
         match self.latest(&container.name) {
             None => self.decide_absent(kind, container),
             Some(record) => match record.state {
-                ContainerPhase::Running | ContainerPhase::Unknown => {
-                    self.decide_running(container, record)
-                }
-                ContainerPhase::Created => {
-                    self.start(container, record.attempt, Some(&record.id))
-                }
+                ContainerPhase::Running | ContainerPhase::Unknown => self.decide_running(container, record),
+                ContainerPhase::Created => self.start(container, record.attempt, Some(&record.id)),
                 ContainerPhase::Exited => self.decide_exited(kind, container, record),
             },
         }
@@ -208,10 +205,7 @@ impl<'a> Cx<'a> {
         match restart {
             Some(restart) => {
                 let probe = restart.kind.title().to_lowercase();
-                stop(
-                    restart.grace_s,
-                    format!("Container {name} failed {probe} probe, will be restarted"),
-                )
+                stop(restart.grace_s, format!("Container {name} failed {probe} probe, will be restarted"))
             }
             None => Decision::Keep,
         }

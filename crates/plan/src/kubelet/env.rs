@@ -106,8 +106,8 @@ pub fn visible_services<'a>(
         .filter(|service| {
             let meta = &service.metadata;
             let own = meta.namespace.as_deref() == Some(namespace);
-            let api_server = meta.namespace.as_deref() == Some("default")
-                && meta.name.as_deref() == Some("kubernetes");
+            let api_server =
+                meta.namespace.as_deref() == Some("default") && meta.name.as_deref() == Some("kubernetes");
             api_server || own && links
         })
         .collect();
@@ -174,9 +174,7 @@ fn value_of(
     input: EnvInput<'_>,
 ) -> Result<Option<String>, EnvError> {
     match &var.value_from {
-        Some(from) if var.value.as_deref().unwrap_or_default().is_empty() => {
-            value_from(var, from, input)
-        }
+        Some(from) if var.value.as_deref().unwrap_or_default().is_empty() => value_from(var, from, input),
         _ => {
             let value = var.value.as_deref().unwrap_or_default();
             let find = |name: &str| lookup(&known.list, name).or_else(|| lookup(services, name));
@@ -185,11 +183,7 @@ fn value_of(
     }
 }
 
-fn value_from(
-    var: &EnvVar,
-    from: &EnvVarSource,
-    input: EnvInput<'_>,
-) -> Result<Option<String>, EnvError> {
+fn value_from(var: &EnvVar, from: &EnvVarSource, input: EnvInput<'_>) -> Result<Option<String>, EnvError> {
     if let Some(selector) = &from.field_ref {
         let value = field::field(&selector.field_path, input.pod, input.node, input.addresses)?;
         return Ok(Some(value));
@@ -248,12 +242,7 @@ fn missing(kind: &'static str, name: &str) -> EnvError {
 }
 
 fn no_key(kind: &'static str, namespace: &str, name: &str, key: &str) -> EnvError {
-    EnvError::Key {
-        kind,
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        key: key.to_owned(),
-    }
+    EnvError::Key { kind, namespace: namespace.to_owned(), name: name.to_owned(), key: key.to_owned() }
 }
 
 #[cfg(test)]
@@ -299,15 +288,15 @@ mod tests {
     #[test]
     fn order_overrides_and_expansion() {
         let all = run(json!({"name": "c",
-            "envFrom": [{"prefix": "P_", "configMapRef": {"name": "cm"}}, {"configMapRef": {"name": "cm"}},
-                        {"secretRef": {"name": "gone", "optional": true}}],
-            "env": [
-                {"name": "A", "value": "own"},
-                {"name": "B", "value": "$(A)/$(color)/$(KUBERNETES_SERVICE_HOST)/$(NOPE)"},
-                {"name": "PW", "valueFrom": {"secretKeyRef": {"name": "s", "key": "pw"}}},
-                {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-                {"name": "NONE", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "x", "optional": true}}},
-            ]}))
+        "envFrom": [{"prefix": "P_", "configMapRef": {"name": "cm"}}, {"configMapRef": {"name": "cm"}},
+                    {"secretRef": {"name": "gone", "optional": true}}],
+        "env": [
+            {"name": "A", "value": "own"},
+            {"name": "B", "value": "$(A)/$(color)/$(KUBERNETES_SERVICE_HOST)/$(NOPE)"},
+            {"name": "PW", "valueFrom": {"secretKeyRef": {"name": "s", "key": "pw"}}},
+            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "NONE", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "x", "optional": true}}},
+        ]}))
         .unwrap();
         let text: Vec<_> = all.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(
@@ -332,12 +321,14 @@ mod tests {
     fn errors_name_what_is_missing() {
         for (from, message) in [
             (json!({"configMapKeyRef": {"name": "gone", "key": "k"}}), "configmap \"gone\" not found"),
-            (json!({"configMapKeyRef": {"name": "cm", "key": "k"}}), "couldn't find key k in ConfigMap ns/cm"),
+            (
+                json!({"configMapKeyRef": {"name": "cm", "key": "k"}}),
+                "couldn't find key k in ConfigMap ns/cm",
+            ),
             (json!({"secretKeyRef": {"name": "s", "key": "k"}}), "couldn't find key k in Secret ns/s"),
             (json!({"fieldRef": {"fieldPath": "status.phase"}}), "unsupported fieldPath: status.phase"),
         ] {
-            let error =
-                run(json!({"name": "c", "env": [{"name": "X", "valueFrom": from}]})).unwrap_err();
+            let error = run(json!({"name": "c", "env": [{"name": "X", "valueFrom": from}]})).unwrap_err();
             assert_eq!(error.to_string(), message);
         }
         let binary = json!({"secretKeyRef": {"name": "s", "key": "bin"}});
@@ -350,13 +341,9 @@ mod tests {
         let service = |namespace: &str, name: &str| -> Service {
             serde_json::from_value(json!({"metadata": {"name": name, "namespace": namespace}})).unwrap()
         };
-        let all =
-            [service("ns", "web"), service("default", "kubernetes"), service("other", "x")];
+        let all = [service("ns", "web"), service("default", "kubernetes"), service("other", "x")];
         let names = |links| -> Vec<String> {
-            visible_services(&all, "ns", links)
-                .iter()
-                .map(|s| s.metadata.name.clone().unwrap())
-                .collect()
+            visible_services(&all, "ns", links).iter().map(|s| s.metadata.name.clone().unwrap()).collect()
         };
         assert_eq!(names(true), ["kubernetes", "web"]);
         assert_eq!(names(false), ["kubernetes"]);

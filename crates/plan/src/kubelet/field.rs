@@ -77,9 +77,7 @@ pub fn resource(
     node: &NodeFacts,
 ) -> Result<String, FieldError> {
     let container = match selector.container_name.as_deref().filter(|n| !n.is_empty()) {
-        Some(name) => {
-            find(pod, name).ok_or_else(|| FieldError::Container(name.to_owned()))?
-        }
+        Some(name) => find(pod, name).ok_or_else(|| FieldError::Container(name.to_owned()))?,
         None => own.ok_or_else(|| FieldError::Container(String::new()))?,
     };
     let unknown = || FieldError::Resource(selector.resource.clone());
@@ -192,10 +190,8 @@ mod tests {
             ("requests.cpu", Some("1m"), "1500"),
             ("limits.ephemeral-storage", Some("1Gi"), "1024"),
         ] {
-            let selector: ResourceFieldSelector = serde_json::from_value(
-                json!({"resource": resource_name, "divisor": divisor}),
-            )
-            .unwrap();
+            let selector: ResourceFieldSelector =
+                serde_json::from_value(json!({"resource": resource_name, "divisor": divisor})).unwrap();
             assert_eq!(resource(&selector, &pod, Some(own), &node()).unwrap(), expected, "{resource_name}");
         }
     }

@@ -62,8 +62,8 @@ pub fn is_valid(image: &str) -> bool {
     };
     let (name, tag) = split_tag(rest);
     let mut parts = name.split('/').peekable();
-    let first_is_host = name.contains('/')
-        && parts.peek().is_some_and(|p| p.contains(['.', ':']) || *p == "localhost");
+    let first_is_host =
+        name.contains('/') && parts.peek().is_some_and(|p| p.contains(['.', ':']) || *p == "localhost");
     if first_is_host && !parts.next().is_some_and(is_host) {
         return false;
     }
@@ -139,7 +139,8 @@ mod tests {
         ] {
             assert!(is_valid(good), "{good}");
         }
-        for bad in ["", "UPPER/case", "a//b", "a:", "a:b:c/", "hello world", "a@sha256", "/a", "a/..b", "-x"] {
+        for bad in ["", "UPPER/case", "a//b", "a:", "a:b:c/", "hello world", "a@sha256", "/a", "a/..b", "-x"]
+        {
             assert!(!is_valid(bad), "{bad}");
         }
     }

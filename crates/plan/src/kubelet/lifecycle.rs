@@ -17,8 +17,7 @@ use super::backoff::{Failure, PULL_ERROR_SHOWN_S, add_millis, add_seconds};
 use super::decide::{Cx, Decided, Decision, Ending};
 use super::probe::{ProbeKind, Timing};
 use super::view::{
-    ApiDelete, ContainerKind, ContainerPhase, ContainerRecord, PodView, Volumes, containers,
-    full_name,
+    ApiDelete, ContainerKind, ContainerPhase, ContainerRecord, PodView, Volumes, containers, full_name,
 };
 use super::{reason, status};
 
@@ -131,10 +130,8 @@ impl<'a> Cx<'a> {
             sooner(&mut plan.requeue_at, shown_until);
             return;
         }
-        let message = format!(
-            "Back-off pulling image \"{}\"",
-            container.image.as_deref().unwrap_or_default()
-        );
+        let message =
+            format!("Back-off pulling image \"{}\"", container.image.as_deref().unwrap_or_default());
         self.announce(container, failure.retry_at, message, plan);
     }
 
@@ -229,9 +226,8 @@ impl<'a> Cx<'a> {
 
     /// Running containers to stop now: sidecars only when nothing else runs.
     fn ending_stops(&self, ending: Ending) -> Vec<Stop> {
-        let is_sidecar = |name: &str| {
-            containers(self.spec).any(|(k, c)| k == ContainerKind::Sidecar && c.name == name)
-        };
+        let is_sidecar =
+            |name: &str| containers(self.spec).any(|(k, c)| k == ContainerKind::Sidecar && c.name == name);
         let running: Vec<_> =
             self.view.containers.iter().filter(|c| c.state == ContainerPhase::Running).collect();
         let main: Vec<_> = running.iter().copied().filter(|c| !is_sidecar(&c.name)).collect();

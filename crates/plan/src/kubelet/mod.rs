@@ -40,6 +40,6 @@ pub mod volume;
 pub use action::{Action, Plan, PlannedEvent, Stop};
 pub use lifecycle::plan;
 pub use view::{
-    ApiDelete, ContainerKind, ContainerPhase, ContainerRecord, Memory, NodeFacts, PodView, Sandbox,
-    Volumes, containers, field_path, full_name, spec_hash,
+    ApiDelete, ContainerKind, ContainerPhase, ContainerRecord, Memory, NodeFacts, PodView, Sandbox, Volumes,
+    containers, field_path, full_name, spec_hash,
 };

@@ -78,9 +78,7 @@ fn changed_conditions(old: Option<&Value>, new: Option<&Value>) -> Vec<Value> {
             continue;
         }
         let mut condition = condition;
-        if let (Some(fields), Some(before)) =
-            (condition.as_object_mut(), before.and_then(Value::as_object))
-        {
+        if let (Some(fields), Some(before)) = (condition.as_object_mut(), before.and_then(Value::as_object)) {
             for field in before.keys() {
                 fields.entry(field.clone()).or_insert(Value::Null);
             }

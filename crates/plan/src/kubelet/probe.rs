@@ -116,8 +116,7 @@ impl ProbeState {
             self.last = Some(success);
             self.in_a_row = 1;
         }
-        let threshold =
-            if success { timing.success_threshold } else { timing.failure_threshold };
+        let threshold = if success { timing.success_threshold } else { timing.failure_threshold };
         if self.in_a_row < threshold || self.verdict == Some(success) {
             return None;
         }
@@ -219,11 +218,7 @@ mod tests {
     use super::*;
 
     fn probe(success: i32, failure: i32) -> Probe {
-        Probe {
-            success_threshold: Some(success),
-            failure_threshold: Some(failure),
-            ..Default::default()
-        }
+        Probe { success_threshold: Some(success), failure_threshold: Some(failure), ..Default::default() }
     }
 
     #[test]

@@ -81,11 +81,7 @@ pub fn of_volumes(spec: &PodSpec) -> (BTreeSet<SourceRef>, BTreeSet<TokenRef>) {
     (objects, tokens)
 }
 
-fn of_volume(
-    volume: &Volume,
-    objects: &mut BTreeSet<SourceRef>,
-    tokens: &mut BTreeSet<TokenRef>,
-) {
+fn of_volume(volume: &Volume, objects: &mut BTreeSet<SourceRef>, tokens: &mut BTreeSet<TokenRef>) {
     if let Some(map) = &volume.config_map {
         objects.insert(SourceRef::ConfigMap(map.name.clone()));
     }

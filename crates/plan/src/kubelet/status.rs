@@ -5,8 +5,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodIP, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, HostIP, Pod, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -14,9 +14,7 @@ use super::backoff::{Failure, PULL_ERROR_SHOWN_S, add_seconds, go_duration};
 use super::conditions::conditions;
 use super::decide::{Cx, Decided, Decision, Ending};
 use super::reason;
-use super::view::{
-    ContainerKind, ContainerPhase, ContainerRecord, PodView, containers, full_name,
-};
+use super::view::{ContainerKind, ContainerPhase, ContainerRecord, PodView, containers, full_name};
 
 /// Exit code of a container that the runtime has lost.
 const LOST_EXIT_CODE: i32 = 137;
@@ -133,7 +131,7 @@ pub(super) fn has_run(stored: &ContainerStatus) -> bool {
 
 /// How a container that only its stored status tells of has ended, or must have.
 pub(super) fn stored_exit_code(stored: &ContainerStatus) -> i32 {
-    ended(stored).map_or(LOST_EXIT_CODE, |t| t.exit_code)
+    lost_end(stored).exit_code
 }
 
 /// When the kubelet took the pod on.
@@ -199,10 +197,10 @@ fn container_status(
     let lost = known.filter(|s| latest.is_none() && has_run(s));
     let (state, last_state) = states(cx, kind, container, decision, known);
     let running = latest.filter(|r| r.state == ContainerPhase::Running);
-    let done_init = kind == ContainerKind::Init
-        && state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
-    let ready = done_init
-        || kind != ContainerKind::Init && running.is_some_and(|r| cx.is_ready(container, r));
+    let done_init =
+        kind == ContainerKind::Init && state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
+    let ready =
+        done_init || kind != ContainerKind::Init && running.is_some_and(|r| cx.is_ready(container, r));
     let image = container.image.clone().unwrap_or_default();
     ContainerStatus {
         name: container.name.clone(),
@@ -245,9 +243,7 @@ fn states(
             match (record.state, waiting_after_end(decision, failed)) {
                 (ContainerPhase::Running, _) => (running_state(record), previous),
                 (ContainerPhase::Exited, false) => (ended_state(terminated(cx, record)), previous),
-                (ContainerPhase::Exited, true) => {
-                    (waiting(), Some(ended_state(terminated(cx, record))))
-                }
+                (ContainerPhase::Exited, true) => (waiting(), Some(ended_state(terminated(cx, record)))),
                 _ => (waiting(), previous),
             }
         }
@@ -321,18 +317,13 @@ fn creating_reason(cx: &Cx<'_>, kind: ContainerKind) -> &'static str {
     }
 }
 
-fn failure_shown(
-    failure: &Failure,
-    container: &Container,
-    now: Timestamp,
-) -> (&'static str, Option<String>) {
+fn failure_shown(failure: &Failure, container: &Container, now: Timestamp) -> (&'static str, Option<String>) {
     let shown_until = add_seconds(failure.failed_at, PULL_ERROR_SHOWN_S);
     if failure.reason != reason::ERR_IMAGE_PULL || now < shown_until {
         return (failure.reason, Some(failure.message.clone()));
     }
     let image = container.image.as_deref().unwrap_or_default();
-    let message =
-        format!("Back-off pulling image \"{image}\": {}: {}", failure.reason, failure.message);
+    let message = format!("Back-off pulling image \"{image}\": {}: {}", failure.reason, failure.message);
     (reason::IMAGE_PULL_BACK_OFF, Some(message))
 }
 
@@ -358,10 +349,7 @@ fn close(status: &mut ContainerStatus) {
 
 fn running_state(record: &ContainerRecord) -> ContainerState {
     let started_at = record.started_at.map(time);
-    ContainerState {
-        running: Some(ContainerStateRunning { started_at }),
-        ..ContainerState::default()
-    }
+    ContainerState { running: Some(ContainerStateRunning { started_at }), ..ContainerState::default() }
 }
 
 fn ended_state(end: ContainerStateTerminated) -> ContainerState {
@@ -388,6 +376,11 @@ fn terminated(cx: &Cx<'_>, record: &ContainerRecord) -> ContainerStateTerminated
 /// The end of a container that only its stored status tells of.
 fn lost_end(stored: &ContainerStatus) -> ContainerStateTerminated {
     if let Some(end) = ended(stored) {
+        return end.clone();
+    }
+    let waiting = stored.state.as_ref().is_some_and(|s| s.waiting.is_some());
+    let before = stored.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+    if let (true, Some(end)) = (waiting, before) {
         return end.clone();
     }
     let running = stored.state.as_ref().and_then(|s| s.running.as_ref());

@@ -155,15 +155,8 @@ pub enum ApiDelete {
 
 impl Memory {
     /// Notes that `container` could not be started.
-    pub fn start_failed(
-        &mut self,
-        container: &str,
-        why: &'static str,
-        message: String,
-        now: Timestamp,
-    ) {
-        let failure =
-            Failure::after(self.failures.get(container), rule_of(why), why, message, now);
+    pub fn start_failed(&mut self, container: &str, why: &'static str, message: String, now: Timestamp) {
+        let failure = Failure::after(self.failures.get(container), rule_of(why), why, message, now);
         self.failures.insert(container.to_owned(), failure);
     }
 
@@ -178,9 +171,7 @@ impl Memory {
 
     /// Forgets probe results of containers that are not in `live`.
     pub fn retain_probes(&mut self, live: &[ContainerRecord]) {
-        self.probes.retain(|id, _| {
-            live.iter().any(|c| &c.id == id && c.state == ContainerPhase::Running)
-        });
+        self.probes.retain(|id, _| live.iter().any(|c| &c.id == id && c.state == ContainerPhase::Running));
     }
 }
 

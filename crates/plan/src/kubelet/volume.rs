@@ -229,9 +229,7 @@ fn add_downward(
 ) -> Result<(), VolumeError> {
     for item in items.into_iter().flatten() {
         let text = match (&item.field_ref, &item.resource_field_ref) {
-            (Some(selector), _) => {
-                field::field(&selector.field_path, pod, node, Addresses::default())?
-            }
+            (Some(selector), _) => field::field(&selector.field_path, pod, node, Addresses::default())?,
             (None, Some(selector)) => field::resource(selector, pod, None, node)?,
             (None, None) => continue,
         };
@@ -266,9 +264,7 @@ fn secret_files(secret: Option<&Secret>) -> Option<BTreeMap<String, Vec<u8>>> {
     Some(bytes(secret?.data.as_ref()).collect())
 }
 
-fn bytes(
-    map: Option<&BTreeMap<String, ByteString>>,
-) -> impl Iterator<Item = (String, Vec<u8>)> {
+fn bytes(map: Option<&BTreeMap<String, ByteString>>) -> impl Iterator<Item = (String, Vec<u8>)> {
     map.into_iter().flatten().map(|(k, v)| (k.clone(), v.0.clone()))
 }
 
@@ -322,8 +318,7 @@ mod tests {
         sources.config_maps.insert("cm".into(), Some(Arc::new(map)));
         let token = TokenRef { audience: String::new(), expiration_s: 3607 };
         sources.tokens.insert(token, "jwt".into());
-        let pod: Pod =
-            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}})).unwrap();
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}})).unwrap();
         let out = payload(&volume(value), &pod, &NodeFacts::default(), &sources)?;
         Ok(out
             .iter()
@@ -377,9 +372,15 @@ mod tests {
         assert_eq!(kind(&volume(json!({"name": "v", "emptyDir": {}}))), VolumeKind::EmptyDir);
         let nfs = volume(json!({"name": "v", "nfs": {"server": "s", "path": "/"}}));
         assert_eq!(kind(&nfs), VolumeKind::Unsupported("nfs"));
-        for (path, inside) in
-            [("a", true), ("a/b", true), ("a..b", true), ("", false), ("/a", false), ("a/../b", false), (".", false)]
-        {
+        for (path, inside) in [
+            ("a", true),
+            ("a/b", true),
+            ("a..b", true),
+            ("", false),
+            ("/a", false),
+            ("a/../b", false),
+            (".", false),
+        ] {
             assert_eq!(is_inside(path), inside, "{path:?}");
         }
     }

@@ -37,8 +37,18 @@ fn rules_match_verbs_groups_resources_and_names() {
         name: Some("p"),
     };
     let table: &[(Value, &str, Target<'_>, bool)] = &[
-        (json!({"verbs":["get"],"apiGroups":[""],"resources":["pods"]}), "get", pods(Some("a"), Some("p")), true),
-        (json!({"verbs":["get"],"apiGroups":[""],"resources":["pods"]}), "list", pods(Some("a"), None), false),
+        (
+            json!({"verbs":["get"],"apiGroups":[""],"resources":["pods"]}),
+            "get",
+            pods(Some("a"), Some("p")),
+            true,
+        ),
+        (
+            json!({"verbs":["get"],"apiGroups":[""],"resources":["pods"]}),
+            "list",
+            pods(Some("a"), None),
+            false,
+        ),
         (json!({"verbs":["*"],"apiGroups":["*"],"resources":["*"]}), "x", sub("log"), true),
         (json!({"verbs":["get"],"apiGroups":[""],"resources":["pods"]}), "get", sub("log"), false),
         (json!({"verbs":["get"],"apiGroups":[""],"resources":["pods/log"]}), "get", sub("log"), true),
@@ -57,7 +67,12 @@ fn rules_match_verbs_groups_resources_and_names() {
             pods(Some("a"), None),
             false,
         ),
-        (json!({"verbs":["get"],"nonResourceURLs":["/healthz/*"]}), "get", Target::Path("/healthz/ping"), true),
+        (
+            json!({"verbs":["get"],"nonResourceURLs":["/healthz/*"]}),
+            "get",
+            Target::Path("/healthz/ping"),
+            true,
+        ),
         (json!({"verbs":["get"],"nonResourceURLs":["/healthz/*"]}), "get", Target::Path("/healthz"), false),
         (json!({"verbs":["get"],"nonResourceURLs":["*"]}), "get", Target::Path("/x"), true),
         (json!({"verbs":["get"],"nonResourceURLs":["/x"]}), "post", Target::Path("/x"), false),
@@ -81,7 +96,9 @@ fn bindings_grant_in_their_scope_only() {
     index.set_binding(None, "b4", &[user("eve")], &role_ref("Role", "local"));
 
     let ops = ["ops".to_owned()];
-    let allowed = |who: &str, groups: &[String], ns| index.allows(&ask(who, groups, "get", pods(ns, Some("p")))).is_some();
+    let allowed = |who: &str, groups: &[String], ns| {
+        index.allows(&ask(who, groups, "get", pods(ns, Some("p")))).is_some()
+    };
     assert!(allowed("ann", &[], Some("a")));
     assert!(!allowed("ann", &[], Some("b")));
     assert!(!allowed("ann", &[], None));
@@ -98,7 +115,11 @@ fn changes_take_effect_in_any_order_and_leave_nothing_behind() {
     let ask = ask("ann", &[], "get", pods(Some("a"), Some("p")));
     index.set_binding(Some("a"), "b", &[user("ann"), user("ann")], &role_ref("Role", "r"));
     assert!(index.allows(&ask).is_none(), "the role does not exist yet");
-    index.set_role(Some("a"), "r", vec![rule(json!({"verbs":["get"],"apiGroups":[""],"resources":["pods"]}))]);
+    index.set_role(
+        Some("a"),
+        "r",
+        vec![rule(json!({"verbs":["get"],"apiGroups":[""],"resources":["pods"]}))],
+    );
     assert!(index.allows(&ask).is_some());
     index.set_binding(Some("a"), "b", &[user("bob")], &role_ref("Role", "r"));
     assert!(index.allows(&ask).is_none(), "the subject was taken out");
@@ -108,7 +129,10 @@ fn changes_take_effect_in_any_order_and_leave_nothing_behind() {
     index.remove_binding(Some("a"), "b");
     assert!(index.users.is_empty() && index.groups.is_empty());
     assert!(index.role_ids.is_empty() && index.binding_ids.is_empty());
-    assert_eq!((index.free_roles.len(), index.free_bindings.len()), (index.roles.len(), index.bindings.len()));
+    assert_eq!(
+        (index.free_roles.len(), index.free_bindings.len()),
+        (index.roles.len(), index.bindings.len())
+    );
 }
 
 #[test]
@@ -126,7 +150,10 @@ fn refusals_are_worded_as_by_the_real_server() {
         ask(pods(Some("y"), None)),
         "User \"x\" cannot list resource \"pods\" in API group \"\" in the namespace \"y\""
     );
-    assert_eq!(ask(pods(None, None)), "User \"x\" cannot list resource \"pods\" in API group \"\" at the cluster scope");
+    assert_eq!(
+        ask(pods(None, None)),
+        "User \"x\" cannot list resource \"pods\" in API group \"\" at the cluster scope"
+    );
     assert_eq!(ask(Target::Path("/api")), "User \"x\" cannot list path \"/api\"");
     let log = Target::Resource {
         group: "apps",
@@ -154,7 +181,11 @@ fn rights_that_one_lacks_cannot_be_handed_out() {
         (&[&own], json!({"verbs":["*"],"apiGroups":[""],"resources":["pods"]}), 1),
         (&[&all], json!({"verbs":["*"],"apiGroups":["*"],"resources":["*"]}), 0),
         (&[&named], json!({"verbs":["get"],"apiGroups":[""],"resources":["secrets"]}), 1),
-        (&[&named], json!({"verbs":["get"],"apiGroups":[""],"resources":["secrets"],"resourceNames":["s"]}), 0),
+        (
+            &[&named],
+            json!({"verbs":["get"],"apiGroups":[""],"resources":["secrets"],"resourceNames":["s"]}),
+            0,
+        ),
         (&[&all], json!({"verbs":["get"],"nonResourceURLs":["/metrics"]}), 1),
     ];
     for (owned, wanted, missing) in table {
@@ -167,11 +198,16 @@ fn a_decision_does_not_look_at_other_subjects_roles() {
     let mut index = Index::new();
     for i in 0..1000 {
         let name = format!("r{i}");
-        index.set_role(None, &name, vec![rule(json!({"verbs":["get"],"apiGroups":["g"],"resources":[name]}))]);
+        index.set_role(
+            None,
+            &name,
+            vec![rule(json!({"verbs":["get"],"apiGroups":["g"],"resources":[name]}))],
+        );
         index.set_binding(None, &name, &[user(&format!("u{i}"))], &role_ref("ClusterRole", &name));
     }
     assert_eq!(index.rules_for("u7", &[], Some("a")).count(), 1);
-    let target = Target::Resource { group: "g", plural: "r7", subresource: None, namespace: None, name: None };
+    let target =
+        Target::Resource { group: "g", plural: "r7", subresource: None, namespace: None, name: None };
     let Some(Grant::Binding { name, .. }) = index.allows(&ask("u7", &[], "get", target)) else {
         panic!("not allowed");
     };

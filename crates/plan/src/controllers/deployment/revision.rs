@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use sha2::{Digest as _, Sha256};
 
-use super::{HASH_LABEL, Limits, MAX_REPLICAS, DESIRED_REPLICAS, Member, REVISION, REVISION_HISTORY};
+use super::{DESIRED_REPLICAS, HASH_LABEL, Limits, MAX_REPLICAS, Member, REVISION, REVISION_HISTORY};
 use crate::controllers::object;
 
 /// The longest list of earlier revision numbers, in characters; the oldest are dropped.

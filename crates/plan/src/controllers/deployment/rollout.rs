@@ -7,9 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DeploymentSpec, ReplicaSet};
 use serde_json::json;
 
-use super::{
-    DESIRED_REPLICAS, Limits, MAX_REPLICAS, Member, REVISION, Snapshot, history, revision, status,
-};
+use super::{DESIRED_REPLICAS, Limits, MAX_REPLICAS, Member, REVISION, Snapshot, history, revision, status};
 use crate::controllers::action::{Plan, Write};
 use crate::controllers::object;
 
@@ -40,8 +38,7 @@ impl<'a> Rollout<'a> {
         let mut old = Vec::new();
         for set in &sets {
             let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-            let current = template
-                .is_some_and(|template| revision::same_template(template, &spec.template));
+            let current = template.is_some_and(|template| revision::same_template(template, &spec.template));
             if current && new.is_none() {
                 new = Some(Member::existing(set));
             } else {
@@ -147,11 +144,7 @@ impl<'a> Rollout<'a> {
 
     fn scale_new(&mut self) -> bool {
         let Some(size) = self.new.as_ref().map(Member::size) else { return false };
-        let wanted = if size > self.limits.desired {
-            self.limits.desired
-        } else {
-            self.grown(size)
-        };
+        let wanted = if size > self.limits.desired { self.limits.desired } else { self.grown(size) };
         let limits = self.limits;
         let Some(new) = self.new.as_mut() else { return false };
         resize(new, wanted, limits);

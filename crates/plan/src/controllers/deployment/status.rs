@@ -2,9 +2,7 @@
 //! `Progressing` and `ReplicaFailure`.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{
-    Deployment, DeploymentCondition, DeploymentStatus, ReplicaSetStatus,
-};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus, ReplicaSetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::rollout::Rollout;
@@ -59,11 +57,7 @@ fn count(rollout: &Rollout<'_>) -> DeploymentStatus {
     }
 }
 
-fn available(
-    rollout: &Rollout<'_>,
-    next: &DeploymentStatus,
-    conditions: &mut Vec<DeploymentCondition>,
-) {
+fn available(rollout: &Rollout<'_>, next: &DeploymentStatus, conditions: &mut Vec<DeploymentCondition>) {
     let enough = next.available_replicas.unwrap_or(0) >= rollout.limits.fewest_available();
     let (status, reason, message) = if enough {
         ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
@@ -88,9 +82,8 @@ fn progress(
     let now = rollout.now;
     let known = conditions.iter().find(|known| known.type_ == PROGRESSING).cloned();
     let reason = known.as_ref().and_then(|known| known.reason.clone()).unwrap_or_default();
-    let say = |status: &str, reason: &str, message: String| {
-        condition(PROGRESSING, status, reason, &message, now)
-    };
+    let say =
+        |status: &str, reason: &str, message: String| condition(PROGRESSING, status, reason, &message, now);
     if rollout.spec.paused == Some(true) {
         if reason != TIMED_OUT {
             set(conditions, say("Unknown", PAUSED, "Deployment is paused".to_owned()));
@@ -149,9 +142,8 @@ fn is_complete(rollout: &Rollout<'_>, next: &DeploymentStatus) -> bool {
 }
 
 fn has_progressed(old: &DeploymentStatus, next: &DeploymentStatus) -> bool {
-    let outdated = |status: &DeploymentStatus| {
-        status.replicas.unwrap_or(0) - status.updated_replicas.unwrap_or(0)
-    };
+    let outdated =
+        |status: &DeploymentStatus| status.replicas.unwrap_or(0) - status.updated_replicas.unwrap_or(0);
     next.updated_replicas > old.updated_replicas
         || outdated(next) < outdated(old)
         || next.ready_replicas > old.ready_replicas
@@ -175,13 +167,7 @@ fn replica_failure(rollout: &Rollout<'_>, conditions: &mut Vec<DeploymentConditi
     }
 }
 
-fn condition(
-    kind: &str,
-    status: &str,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) -> DeploymentCondition {
+fn condition(kind: &str, status: &str, reason: &str, message: &str, now: Timestamp) -> DeploymentCondition {
     DeploymentCondition {
         type_: kind.to_owned(),
         status: status.to_owned(),

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{
-    DeploymentStrategy, ReplicaSetStatus, RollingUpdateDeployment,
-};
+use k8s_openapi::api::apps::v1::{DeploymentStrategy, ReplicaSetStatus, RollingUpdateDeployment};
 
 use super::*;
 use crate::controllers::action::Action;
@@ -42,8 +40,7 @@ fn set(of: &Deployment, image: &str, number: i64, size: i32, available: i32) -> 
     made.metadata.uid = known.uid;
     made.metadata.resource_version = known.resource_version;
     made.metadata.generation = Some(1);
-    made.metadata.creation_timestamp =
-        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(number)));
+    made.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(number)));
     let mut member = Member { set: made, was: None, changed: false };
     member.annotate(REVISION, &number.to_string());
     member.annotate(DESIRED_REPLICAS, &desired.to_string());
@@ -170,9 +167,7 @@ fn rolling_back_renumbers_the_old_revision() {
     let back = deployment(3, "v1");
     let sets = vec![set(&back, "v1", 1, 0, 0), set(&back, "v2", 2, 3, 3)];
     let plan = plan(&snapshot(back, sets), at(100));
-    let Some(Write::Update { object, .. }) =
-        plan.writes().find(|write| write.name() == "web-v1")
-    else {
+    let Some(Write::Update { object, .. }) = plan.writes().find(|write| write.name() == "web-v1") else {
         panic!("{plan:?}")
     };
     let annotations = &object["metadata"]["annotations"];
@@ -185,11 +180,7 @@ fn a_complete_rollout_forgets_old_history_and_then_rests() {
     let mut three = deployment(3, "v9");
     three.spec.as_mut().unwrap().revision_history_limit = Some(1);
     three.metadata.annotations = Some([(REVISION.to_owned(), "9".to_owned())].into());
-    let sets = vec![
-        set(&three, "v7", 7, 0, 0),
-        set(&three, "v8", 8, 0, 0),
-        set(&three, "v9", 9, 3, 3),
-    ];
+    let sets = vec![set(&three, "v7", 7, 0, 0), set(&three, "v8", 8, 0, 0), set(&three, "v9", 9, 3, 3)];
     let first = plan(&snapshot(three.clone(), sets.clone()), at(100));
     assert_eq!(condition(&first, "Progressing").unwrap(), "True NewReplicaSetAvailable");
     let names: Vec<&str> = first.writes().map(Write::name).collect();

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service,
-};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Backend, ENDPOINTS_MANAGED_BY, ENDPOINTS_MANAGER, Port, Snapshot};
@@ -19,12 +17,7 @@ const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 type Sides = (Vec<EndpointAddress>, Vec<EndpointAddress>);
 
 /// Adds the write that brings the Endpoints to hold `backends`, if one is needed.
-pub(super) fn reconcile(
-    snapshot: &Snapshot,
-    service: &Service,
-    backends: &[Backend<'_>],
-    plan: &mut Plan,
-) {
+pub(super) fn reconcile(snapshot: &Snapshot, service: &Service, backends: &[Backend<'_>], plan: &mut Plan) {
     let (subsets, truncated) = subsets(service, backends);
     let mut labels = super::labels(service);
     labels.insert(ENDPOINTS_MANAGED_BY.to_owned(), ENDPOINTS_MANAGER.to_owned());

@@ -23,12 +23,7 @@ struct Group {
 }
 
 /// Adds the writes that bring the Service's slices to hold `backends`.
-pub(super) fn reconcile(
-    snapshot: &Snapshot,
-    service: &Service,
-    backends: &[Backend<'_>],
-    plan: &mut Plan,
-) {
+pub(super) fn reconcile(snapshot: &Snapshot, service: &Service, backends: &[Backend<'_>], plan: &mut Plan) {
     let mut wanted = gather(snapshot, service, backends);
     if wanted.is_empty() {
         // One empty slice says that the Service is known and has nobody.

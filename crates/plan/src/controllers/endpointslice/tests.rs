@@ -119,9 +119,7 @@ fn named_ports_are_looked_up_in_each_pod() {
 #[test]
 fn slices_hold_a_hundred_and_change_little() {
     let pods: Vec<Arc<Pod>> = (0..250)
-        .map(|n| {
-            MakePod::new(&format!("p{n:03}")).ip(&format!("10.128.1.{n}")).ready(1).build()
-        })
+        .map(|n| MakePod::new(&format!("p{n:03}")).ip(&format!("10.128.1.{n}")).ready(1).build())
         .collect();
     let mut facts = snapshot(service(IntOrString::Int(80)), pods);
     let first = plan(&facts, at(0));

@@ -78,10 +78,6 @@ fn delete(pod: &Pod, now: Timestamp, plan: &mut Plan) {
             "lastTransitionTime": Time(now),
         }] },
     });
-    plan.write(Write::Patch {
-        target: Target::of(pod),
-        part: Part::Status,
-        patch: Patch::Strategic(patch),
-    });
+    plan.write(Write::Patch { target: Target::of(pod), part: Part::Status, patch: Patch::Strategic(patch) });
     plan.write(Write::delete(pod));
 }

@@ -6,11 +6,7 @@ use super::*;
 use crate::controllers::testing::{MakePod, at, meta};
 
 fn node(ready: &str, taints: &[(&str, &str)]) -> Node {
-    let condition = NodeCondition {
-        type_: "Ready".into(),
-        status: ready.into(),
-        ..NodeCondition::default()
-    };
+    let condition = NodeCondition { type_: "Ready".into(), status: ready.into(), ..NodeCondition::default() };
     let taints: Vec<Taint> = taints
         .iter()
         .map(|(key, effect)| Taint {

@@ -13,12 +13,7 @@ use crate::controllers::object;
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
 /// The status that `pods` amount to. Asks to be called again when a ready pod becomes available.
-pub(super) fn of(
-    snapshot: &Snapshot,
-    pods: &[&Pod],
-    now: Timestamp,
-    plan: &mut Plan,
-) -> ReplicaSetStatus {
+pub(super) fn of(snapshot: &Snapshot, pods: &[&Pod], now: Timestamp, plan: &mut Plan) -> ReplicaSetStatus {
     let set = &*snapshot.replica_set;
     let spec = set.spec.clone().unwrap_or_default();
     let template = spec.template.and_then(|template| template.metadata);

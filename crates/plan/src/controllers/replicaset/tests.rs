@@ -48,10 +48,7 @@ fn the_cheapest_pods_go_first() {
             .build(),
     ];
     let plan = plan(&snapshot(set.clone(), pods), at(10));
-    assert_eq!(
-        writes(&plan),
-        ["delete unassigned", "delete pending", "delete unready", "delete cheap"]
-    );
+    assert_eq!(writes(&plan), ["delete unassigned", "delete pending", "delete unready", "delete cheap"]);
 }
 
 #[test]
