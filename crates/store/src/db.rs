@@ -22,7 +22,8 @@ pub(crate) struct Db {
 
 impl Db {
     /// Opens or creates the file (mode 0600), or a database in memory when there is no path.
-    pub(crate) fn open(path: Option<&Path>, cache_bytes: usize) -> Result<Self, Fault> {
+    /// A file larger than `compact_beyond` bytes gives back the space that it does not use.
+    pub(crate) fn open(path: Option<&Path>, cache_bytes: usize, compact_beyond: u64) -> Result<Self, Fault> {
         let mut builder = Builder::new();
         builder.set_cache_size(cache_bytes);
         let db = match path {
@@ -30,8 +31,13 @@ impl Db {
             Some(path) => {
                 match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
                     Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(redb::StorageError::Io(e).into()),
-                    _ => builder.create(path)?,
+                    _ => {}
                 }
+                let mut db = builder.create(path)?;
+                if path.metadata().is_ok_and(|file| file.len() > compact_beyond) {
+                    db.compact()?;
+                }
+                db
             }
         };
         Ok(Self { inner: Arc::new(RwLock::new(Some(db))) })

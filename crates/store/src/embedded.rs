@@ -3,12 +3,13 @@
 //! Writes and leases' changes are proposals; reads ask the leader only for permission, not
 //! for a log entry. While there is one voter, elections are immediate and nothing ticks.
 
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, io::ErrorKind, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use openraft::{
     Config, Raft, ReadPolicy, ServerState, SnapshotPolicy,
     errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError},
+    metrics::Metric,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -41,6 +42,8 @@ use crate::{
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 /// Longest time that opening waits for leadership.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time that shutting down waits for the log to be purged.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often quiet watches that asked for it get a progress message.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// Most leases that one round of expiry revokes, and that one checkpoint holds.
@@ -102,9 +105,15 @@ impl Embedded {
     pub async fn open(config: EmbeddedConfig) -> Result<Arc<Self>, OpenError> {
         let EmbeddedConfig { dir, node_id, cache_bytes, clock } = config;
         let lock = dir.as_deref().map(DataDir::open).transpose()?;
-        let damaged = |file: &str, fault: &Fault| OpenError::Damaged {
-            path: dir.as_deref().map(|dir| dir.join(file)).unwrap_or_default(),
-            why: fault.to_string(),
+        let path = |file: &str| dir.as_deref().map(|dir| dir.join(file)).unwrap_or_default();
+        let damaged = |file: &str, fault: Fault| match fault.into_inner() {
+            redb::Error::Io(source) if source.kind() != ErrorKind::InvalidData => {
+                OpenError::NotWritable { path: path(file), source }
+            }
+            redb::Error::DatabaseAlreadyOpen => {
+                OpenError::Locked { path: path(file), holder: "another process".into() }
+            }
+            other => OpenError::Damaged { path: path(file), why: other.to_string() },
         };
         let (log, disk) = {
             // Each makes its file, with an fsync or two of its own.
@@ -116,10 +125,10 @@ impl Embedded {
             let (Ok(opened), disk) = log else {
                 return Err(OpenError::Raft("opening the log panicked".into()));
             };
-            (opened.map_err(|e| damaged(LOG_FILE, &e))?, disk.map_err(|e| damaged(STATE_FILE, &e))?)
+            (opened.map_err(|e| damaged(LOG_FILE, e))?, disk.map_err(|e| damaged(STATE_FILE, e))?)
         };
         let lessor = Arc::new(Lessor::new(clock.clone()));
-        let store = Store::new(disk, lessor.clone(), dir.is_some()).map_err(|e| damaged(STATE_FILE, &e))?;
+        let store = Store::new(disk, lessor.clone(), dir.is_some()).map_err(|e| damaged(STATE_FILE, e))?;
         let is_new = log.is_new();
         let raft = start(node_id, log.clone(), store.clone()).await?;
         let this = Arc::new(Self {
@@ -171,21 +180,32 @@ impl Embedded {
         self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        let purged = self.flush_and_purge().await;
+        if let Err(why) = purged {
+            tracing::warn!(why, "the log is left to the next start");
+        }
         if let Err(e) = self.raft.shutdown().await {
             tracing::error!(error = %e, "consensus did not end cleanly");
         }
-        let (store, log) = (self.store.clone(), self.log.clone());
-        let closed = tokio::task::spawn_blocking(move || {
-            let closed = store.close();
-            log.close();
-            closed
-        });
-        match closed.await {
-            Ok(Ok(())) => {}
-            Ok(Err(fault)) => tracing::error!(%fault, "{STATE_FILE} was not written; the log still has it"),
-            Err(e) => tracing::error!(error = %e, "closing the store failed"),
+        let ending = Ending { store: self.store.clone(), log: self.log.clone(), lock: self.lock.lock().take() };
+        if let Err(e) = tokio::task::spawn_blocking(move || ending.close()).await {
+            tracing::error!(error = %e, "closing the store failed");
         }
-        drop(self.lock.lock().take());
+    }
+
+    /// Brings the state file up to date, so that the next start finds a short log.
+    async fn flush_and_purge(&self) -> Result<(), String> {
+        if self.state_path.is_none() || self.lock.lock().is_none() {
+            return Ok(());
+        }
+        let store = self.store.clone();
+        let flushed = tokio::task::spawn_blocking(move || store.flush_all()).await;
+        flushed.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        let Some(applied) = self.store.view().meta.applied else { return Ok(()) };
+        self.raft.trigger().snapshot().await.map_err(|e| e.to_string())?;
+        let purged = self.raft.wait(Some(PURGE_TIMEOUT));
+        let purged = purged.ge(Metric::Purged(Some(applied)), "shutdown").await;
+        purged.map(drop).map_err(|e| e.to_string())
     }
 
     fn check_open(&self) -> Result<(), Error> {
@@ -211,10 +231,40 @@ impl Embedded {
     }
 }
 
+/// What is left of a store that no longer serves. The directory stays locked until its
+/// files are closed.
+struct Ending {
+    store: Arc<Store>,
+    log: Log,
+    lock: Option<DataDir>,
+}
+
+impl Ending {
+    fn close(self) {
+        if let Err(fault) = self.store.close() {
+            tracing::error!(%fault, "{STATE_FILE} was not written; the log still has it");
+        }
+        self.log.close();
+        drop(self.lock);
+    }
+}
+
 impl Drop for Embedded {
+    /// Without a shutdown nothing is lost: what is not in the state file is in the log.
+    /// The files are closed in the background, as soon as consensus has ended.
     fn drop(&mut self) {
-        // Without a shutdown nothing is lost; what is not in the state file is in the log.
         self.closing.cancel();
+        let ending = Ending { store: self.store.clone(), log: self.log.clone(), lock: self.lock.lock().take() };
+        let raft = self.raft.clone();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                if let Err(e) = raft.shutdown().await {
+                    tracing::debug!(error = %e, "consensus had ended already");
+                }
+                tokio::task::spawn_blocking(move || ending.close());
+            })),
+            Err(_) => ending.close(),
+        }
     }
 }
 
@@ -228,6 +278,9 @@ async fn start(node_id: u64, log: Log, store: Arc<Store>) -> Result<RaftHandle, 
         election_timeout_min: 1_000,
         election_timeout_max: 2_000,
         enable_pre_vote: Some(true),
+        // A leader that comes back begins a new term: its first entry commits what was in
+        // the log, of which the saved commit index knows only a part.
+        enable_leader_restore: Some(false),
         // The state file decides when the log may be purged (see `Purge`).
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,

@@ -8,6 +8,8 @@ mod check;
 pub mod clock;
 mod codec;
 mod command;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod datadir;
 mod db;
 mod embedded;

@@ -116,7 +116,7 @@ impl Disk {
     /// Opens the file in `dir`, or one in memory; creates its tables if it is new.
     pub(crate) fn open(dir: Option<&Path>, cache_bytes: usize) -> Result<Self, Fault> {
         let path = dir.map(|dir| dir.join(FILE));
-        let disk = Self { db: Db::open(path.as_deref(), cache_bytes)? };
+        let disk = Self { db: Db::open(path.as_deref(), cache_bytes, u64::MAX)? };
         let is_new = match disk.db.read()?.open_table(META) {
             Ok(_) => false,
             Err(redb::TableError::TableDoesNotExist(_)) => true,

@@ -10,6 +10,8 @@
 pub(crate) mod apply;
 pub(crate) mod disk;
 pub(crate) mod memtable;
+#[cfg(test)]
+mod model;
 pub(crate) mod record;
 pub(crate) mod state;
 pub(crate) mod store;

@@ -37,7 +37,7 @@ const FLUSH_BYTES: usize = 8 * 1024 * 1024;
 const FLUSH_AFTER: Duration = Duration::from_secs(5);
 /// Bytes in the memtable being filled, while another is being written, beyond which
 /// applying waits.
-const MEMTABLE_BYTES_MAX: usize = 64 * 1024 * 1024;
+const MEMTABLE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Most records, and about how many bytes, that one step of reading history takes.
 const HISTORY_RECORDS_MAX: usize = 1_024;
 /// See [`HISTORY_RECORDS_MAX`].
@@ -106,6 +106,11 @@ impl Store {
             store.flush.lock().thread = Some(thread.map_err(redb::StorageError::Io)?);
         }
         Ok(store)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn disk_for_test(&self) -> &Disk {
+        &self.disk
     }
 
     pub(crate) fn hub(&self) -> &Hub {

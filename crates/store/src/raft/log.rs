@@ -41,6 +41,10 @@ const CACHE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Pages of the file that redb keeps in memory.
 const PAGE_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
+/// Size beyond which the file is made small again when it is opened: a burst of large
+/// writes leaves it larger than it has to be.
+const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
 /// What an entry weighs beside its command.
 const ENTRY_BYTES: usize = 64;
 
@@ -121,7 +125,7 @@ impl Log {
     /// Opens the log in `dir`, or one in memory.
     pub(crate) fn open(dir: Option<&Path>) -> Result<Self, Fault> {
         let path = dir.map(|dir| dir.join(FILE));
-        let db = Db::open(path.as_deref(), PAGE_CACHE_BYTES)?;
+        let db = Db::open(path.as_deref(), PAGE_CACHE_BYTES, FILE_BYTES_MAX)?;
         let state = load(&db)?;
         let durable = Arc::new(AtomicU64::new(next(state.last.as_ref())));
         let writer = Writer::new(db.clone(), dir.is_some(), durable.clone()).map_err(redb::StorageError::Io)?;
@@ -140,7 +144,7 @@ impl Log {
     }
 
     fn read(&self, from: u64, to: u64) -> Result<Vec<Entry>, Fault> {
-        let (mut entries, cached): (_, Vec<Entry>) = {
+        let (entries, cached): (_, Vec<Entry>) = {
             let state = self.shared.state.read();
             let from = from.max(next(state.purged.as_ref()));
             let to = to.min(next(state.last.as_ref()));
@@ -158,16 +162,19 @@ impl Log {
         }
         let txn = self.shared.db.read()?;
         let table = txn.open_table(ENTRIES)?;
-        let mut found = Vec::with_capacity(cached.len() + entries.clone().count());
+        let mut found: Vec<Entry> = Vec::with_capacity(cached.len() + (entries.end - entries.start) as usize);
         for row in table.range(entries.clone())? {
             let (index, bytes) = row?;
-            if Some(index.value()) != entries.next() {
+            // Only at the beginning may entries be missing: where the log begins later.
+            if found.last().is_some_and(|last| last.log_id.index + 1 != index.value()) {
                 return Err(Fault::corrupted(format!("{FILE} lacks an entry before {}", index.value())));
             }
             found.push(codec::decode_entry(index.value(), bytes.value())?);
         }
-        if let Some(missing) = entries.next() {
-            return Err(Fault::corrupted(format!("{FILE} lacks entry {missing}")));
+        if let Some(last) = found.last()
+            && last.log_id.index + 1 != entries.end
+        {
+            return Err(Fault::corrupted(format!("{FILE} lacks entries from {} on", last.log_id.index + 1)));
         }
         found.extend(cached);
         Ok(found)
@@ -196,7 +203,7 @@ fn load(db: &Db) -> Result<State, Fault> {
     Ok(state)
 }
 
-/// Waits for the writer.
+/// Waits until the writer has done something.
 async fn done(receiver: oneshot::Receiver<io::Result<()>>) -> io::Result<()> {
     receiver.await.unwrap_or_else(|_| Err(io::Error::other("the log is closed")))
 }
@@ -277,6 +284,9 @@ impl RaftLogStorage<TypeConfig> for Log {
         let from = next(last_log_id.as_ref());
         {
             let mut state = self.shared.state.write();
+            if from >= next(state.last.as_ref()) {
+                return Ok(());
+            }
             while state.cache.back().is_some_and(|entry| entry.log_id.index >= from) {
                 state.pop_back();
             }

@@ -50,17 +50,29 @@ impl Machine {
     }
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for Machine {
+/// Takes a snapshot.
+pub(crate) struct Builder {
+    machine: Machine,
+    /// Bring the state file up to date first, so that the snapshot has everything.
+    flush: bool,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = Image;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, Image>, io::Error> {
-        Ok(self.snapshot())
+        if self.flush {
+            let store = self.machine.store.clone();
+            let flushed = tokio::task::spawn_blocking(move || store.flush_all()).await;
+            flushed.map_err(io::Error::other)??;
+        }
+        Ok(self.machine.snapshot())
     }
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotData = Image;
-    type SnapshotBuilder = Self;
+    type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let meta = self.store.meta();
@@ -86,8 +98,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
         }
     }
 
-    async fn get_snapshot_builder(&mut self) -> Self {
-        self.clone()
+    /// When nobody needs it, as after each flush, what the file has is enough: openraft
+    /// then learns how much of the log it may purge.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        Some(Builder { machine: self.clone(), flush: force })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { machine: self.clone(), flush: true }
     }
 
     async fn install_snapshot(

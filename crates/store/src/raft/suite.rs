@@ -22,7 +22,8 @@ impl StoreBuilder<TypeConfig, Log, Machine, tempfile::TempDir> for Builder {
         let lessor = Arc::new(Lessor::new(Arc::new(ManualClock::default())));
         let disk = Disk::open(Some(dir.path()), 1 << 20).unwrap();
         let store = Store::new(disk, lessor, true).unwrap();
-        Ok((dir, Log::open(Some(dir.path())).unwrap(), Machine::new(store)))
+        let log = Log::open(Some(dir.path())).unwrap();
+        Ok((dir, log, Machine::new(store)))
     }
 }
 
