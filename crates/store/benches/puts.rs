@@ -115,7 +115,11 @@ async fn run(options: &Options, dir: Option<PathBuf>) {
         let store = kv.clone();
         clients("put, 10k keys", n, options.seconds, move |i| {
             let store = store.clone();
-            async move { drop(store.txn(put(format!("/bench/{:08}", i * 7919 % 10_000), vec![1; value])).await.unwrap()) }
+            async move {
+                drop(
+                    store.txn(put(format!("/bench/{:08}", i * 7919 % 10_000), vec![1; value])).await.unwrap(),
+                )
+            }
         })
         .await;
     }
@@ -124,7 +128,9 @@ async fn run(options: &Options, dir: Option<PathBuf>) {
         clients(name, 64, options.seconds, move |i| {
             let store = store.clone();
             let key = KeyRange::Key(format!("/bench/{:08}", i % 10_000).into());
-            async move { drop(store.range(RangeRequest { serializable, ..RangeRequest::new(key) }).await.unwrap()) }
+            async move {
+                drop(store.range(RangeRequest { serializable, ..RangeRequest::new(key) }).await.unwrap())
+            }
         })
         .await;
     }

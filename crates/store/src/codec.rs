@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn damage_is_an_error() {
-        let cases: [(&[u8], fn(&mut Reader) -> bool); 5] = [
+        type Fails = fn(&mut Reader) -> bool;
+        let cases: [(&[u8], Fails); 5] = [
             (b"", |r| r.u8().is_err()),
             (b"\x80", |r| r.varint().is_err()),
             (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", |r| r.varint().is_err()),

@@ -10,8 +10,8 @@ use crate::{
     check,
     codec::{DecodeError, Reader, put_bytes, put_i64, put_varint},
     kv::{
-        Compare, CompareResult, CompareTarget, DeleteRequest, Error, KeyRange, Lease, Op, PutRequest, RangeRequest,
-        TxnRequest, TxnResponse,
+        Compare, CompareResult, CompareTarget, DeleteRequest, Error, KeyRange, Lease, Op, PutRequest,
+        RangeRequest, TxnRequest, TxnResponse,
     },
 };
 
@@ -21,23 +21,14 @@ pub(crate) enum Command {
     /// Runs a transaction.
     Txn(TxnRequest),
     /// Grants a lease; id 0 lets the state machine choose.
-    LeaseGrant {
-        id: i64,
-        ttl_s: i64,
-    },
+    LeaseGrant { id: i64, ttl_s: i64 },
     /// Ends a lease, by request or because it ran out, and deletes its keys.
-    LeaseRevoke {
-        id: i64,
-    },
+    LeaseRevoke { id: i64 },
     /// Notes how much time leases have left, for whoever leads after a restart: pairs of id
     /// and seconds, 0 seconds meaning the full time to live.
-    LeaseCheckpoint {
-        remaining: Vec<(i64, i64)>,
-    },
+    LeaseCheckpoint { remaining: Vec<(i64, i64)> },
     /// Forgets history.
-    Compact {
-        revision: i64,
-    },
+    Compact { revision: i64 },
 }
 
 /// A command on its way through the log; cloning shares it.
@@ -131,7 +122,8 @@ impl Command {
             3 => Self::LeaseRevoke { id: reader.i64()? },
             4 => {
                 let n = reader.count()?;
-                let remaining = (0..n).map(|_| Ok((reader.i64()?, reader.i64()?))).collect::<Result<_, _>>()?;
+                let remaining =
+                    (0..n).map(|_| Ok((reader.i64()?, reader.i64()?))).collect::<Result<_, _>>()?;
                 Self::LeaseCheckpoint { remaining }
             }
             5 => Self::Compact { revision: reader.i64()? },
@@ -329,13 +321,15 @@ mod tests {
     }
 
     fn every_op() -> TxnRequest {
-        let compare = |target| Compare {
-            range: KeyRange::prefix("/a"),
-            result: CompareResult::NotEqual,
-            target,
-        };
+        let compare =
+            |target| Compare { range: KeyRange::prefix("/a"), result: CompareResult::NotEqual, target };
         let put = PutRequest { lease: -9, prev_kv: true, ..PutRequest::new("k", vec![0u8; 300]) };
-        let read = RangeRequest { limit: 5, revision: 77, keys_only: true, ..RangeRequest::new(KeyRange::From("b".into())) };
+        let read = RangeRequest {
+            limit: 5,
+            revision: 77,
+            keys_only: true,
+            ..RangeRequest::new(KeyRange::From("b".into()))
+        };
         TxnRequest {
             compare: vec![
                 compare(CompareTarget::Version(1)),

@@ -125,7 +125,8 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 fn write_version(dir: &Path) -> Result<(), OpenError> {
     let (path, temporary) = (dir.join(VERSION), dir.join("VERSION.new"));
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         write!(file, "format {FORMAT}\noldest-reader {OLDEST_READER}\n")?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;
@@ -136,7 +137,8 @@ fn write_version(dir: &Path) -> Result<(), OpenError> {
 }
 
 fn check_version(dir: &Path, text: &str) -> Result<(), OpenError> {
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok());
+    let field =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok());
     let (Some(found), Some(oldest_reader)) = (field("format "), field("oldest-reader ")) else {
         let why = "it does not say \"format N\" and \"oldest-reader N\"".into();
         return Err(OpenError::Damaged { path: dir.join(VERSION), why });
@@ -165,7 +167,9 @@ mod tests {
         assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_to_string(dir.join(VERSION)).unwrap(), "format 1\noldest-reader 1\n");
         let error = DataDir::open(&dir).unwrap_err();
-        assert!(matches!(&error, OpenError::Locked { holder, .. } if *holder == format!("process {}", std::process::id())));
+        assert!(
+            matches!(&error, OpenError::Locked { holder, .. } if *holder == format!("process {}", std::process::id()))
+        );
         assert!(error.to_string().contains("in use by process"), "{error}");
         drop(held);
         DataDir::open(&dir).unwrap();
@@ -178,7 +182,10 @@ mod tests {
             fs::write(scratch.path().join(VERSION), text).unwrap();
             DataDir::open(scratch.path()).map(drop)
         };
-        assert!(matches!(check("format 3\noldest-reader 2\n"), Err(OpenError::TooNew { found: 3, oldest_reader: 2, .. })));
+        assert!(matches!(
+            check("format 3\noldest-reader 2\n"),
+            Err(OpenError::TooNew { found: 3, oldest_reader: 2, .. })
+        ));
         assert!(check("format 3\noldest-reader 1\n").is_ok());
         assert!(matches!(check("what\n"), Err(OpenError::Damaged { .. })));
     }

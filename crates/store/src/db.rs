@@ -1,16 +1,12 @@
 //! A redb file that can be shared and closed: redb's handle cannot be cloned, and closes
 //! only when it is dropped.
 
-use std::{
-    fs::OpenOptions,
-    io,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
 
 use parking_lot::RwLock;
-use redb::{Builder, Database, ReadTransaction, ReadableDatabase, WriteTransaction, backends::InMemoryBackend};
+use redb::{
+    Builder, Database, ReadTransaction, ReadableDatabase, WriteTransaction, backends::InMemoryBackend,
+};
 
 use crate::fault::Fault;
 
@@ -30,7 +26,9 @@ impl Db {
             None => builder.create_with_backend(InMemoryBackend::new())?,
             Some(path) => {
                 match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(redb::StorageError::Io(e).into()),
+                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(redb::StorageError::Io(e).into());
+                    }
                     _ => {}
                 }
                 let mut db = builder.create(path)?;

@@ -159,7 +159,11 @@ impl Embedded {
         } else {
             self.raft.trigger().elect(false).await.map_err(|e| failed(&e))?;
         }
-        self.raft.wait(Some(LEAD_TIMEOUT)).state(ServerState::Leader, "open").await.map_err(|e| failed(&e))?;
+        self.raft
+            .wait(Some(LEAD_TIMEOUT))
+            .state(ServerState::Leader, "open")
+            .await
+            .map_err(|e| failed(&e))?;
         // The new term's first entry comes after everything in the log.
         self.linearize().await.map_err(|e| failed(&e))
     }
@@ -187,7 +191,8 @@ impl Embedded {
         if let Err(e) = self.raft.shutdown().await {
             tracing::error!(error = %e, "consensus did not end cleanly");
         }
-        let ending = Ending { store: self.store.clone(), log: self.log.clone(), lock: self.lock.lock().take() };
+        let ending =
+            Ending { store: self.store.clone(), log: self.log.clone(), lock: self.lock.lock().take() };
         if let Err(e) = tokio::task::spawn_blocking(move || ending.close()).await {
             tracing::error!(error = %e, "closing the store failed");
         }
@@ -216,7 +221,8 @@ impl Embedded {
     /// that was acknowledged before the call. Writes no log entry.
     async fn linearize(&self) -> Result<(), Error> {
         let read = async {
-            let linearizer = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(read_error)?;
+            let linearizer =
+                self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(read_error)?;
             match linearizer.try_await_ready(&self.raft, Some(REQUEST_TIMEOUT)).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(_)) => Err(Error::Timeout),
@@ -254,7 +260,8 @@ impl Drop for Embedded {
     /// The files are closed in the background, as soon as consensus has ended.
     fn drop(&mut self) {
         self.closing.cancel();
-        let ending = Ending { store: self.store.clone(), log: self.log.clone(), lock: self.lock.lock().take() };
+        let ending =
+            Ending { store: self.store.clone(), log: self.log.clone(), lock: self.lock.lock().take() };
         let raft = self.raft.clone();
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move {

@@ -56,4 +56,12 @@ macro_rules! from_redb {
     )*};
 }
 
-from_redb!(CommitError, CompactionError, DatabaseError, SetDurabilityError, StorageError, TableError, TransactionError);
+from_redb!(
+    CommitError,
+    CompactionError,
+    DatabaseError,
+    SetDurabilityError,
+    StorageError,
+    TableError,
+    TransactionError
+);

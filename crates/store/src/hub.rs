@@ -184,7 +184,8 @@ impl Hub {
         let revision = inner.published;
         inner.retain(|watcher| {
             let due = watcher.progress && !watcher.busy && watcher.from <= revision + 1;
-            let goes_on = !watcher.sender.is_closed() && (!due || watcher.send(WatchMessage::Progress { revision }));
+            let goes_on =
+                !watcher.sender.is_closed() && (!due || watcher.send(WatchMessage::Progress { revision }));
             watcher.busy = false;
             goes_on
         });

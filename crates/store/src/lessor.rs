@@ -124,8 +124,13 @@ impl Lessor {
     pub(crate) fn expired(&self, max: usize) -> Vec<i64> {
         let now = self.clock.now();
         let mut inner = self.inner.lock();
-        let due: Vec<i64> =
-            inner.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).take(max).map(|(_, id)| *id).collect();
+        let due: Vec<i64> = inner
+            .deadlines
+            .iter()
+            .take_while(|(deadline, _)| *deadline <= now)
+            .take(max)
+            .map(|(_, id)| *id)
+            .collect();
         for id in &due {
             if let Some(live) = inner.leases.get(id) {
                 let ttl_s = live.ttl_s;
@@ -152,7 +157,10 @@ impl Lessor {
     pub(crate) fn checkpoint(&self, max: usize) -> Vec<(i64, i64)> {
         let now = self.clock.now();
         let inner = self.inner.lock();
-        let long = inner.leases.iter().filter(|(_, live)| seconds(live.ttl_s) > CHECKPOINT_INTERVAL && !live.expired);
+        let long = inner
+            .leases
+            .iter()
+            .filter(|(_, live)| seconds(live.ttl_s) > CHECKPOINT_INTERVAL && !live.expired);
         long.map(|(id, live)| {
             let left = live.deadline.saturating_sub(now);
             (*id, (left.as_secs() + 1).min(live.ttl_s as u64) as i64)

@@ -10,8 +10,8 @@ use std::{
 };
 
 use coracle_store::{
-    Embedded, EmbeddedConfig, Error, KeyRange, Kv, Op, OpenError, PutRequest, RangeRequest, TxnRequest, WatchMessage,
-    WatchRequest, clock::ManualClock,
+    Embedded, EmbeddedConfig, Error, KeyRange, Kv, Op, OpenError, PutRequest, RangeRequest, TxnRequest,
+    WatchMessage, WatchRequest, clock::ManualClock,
 };
 
 struct Scratch {
@@ -49,7 +49,12 @@ async fn get(kv: &Embedded, key: &str) -> Option<Vec<u8>> {
 }
 
 fn watch(prefix: &str, start_revision: i64) -> WatchRequest {
-    WatchRequest { range: KeyRange::prefix(prefix.to_owned()), start_revision, prev_kv: false, progress_notify: false }
+    WatchRequest {
+        range: KeyRange::prefix(prefix.to_owned()),
+        start_revision,
+        prev_kv: false,
+        progress_notify: false,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +181,10 @@ async fn a_lagging_watcher_is_dropped_and_delays_nobody() {
     assert!(slow.recv().await.is_none());
     let mut again = kv.watch(watch("/", last + 1)).await.unwrap();
     let message = again.recv().await.unwrap().unwrap();
-    assert!(matches!(message, WatchMessage::Events { revision, .. } if revision == last + 1), "it goes on from there");
+    assert!(
+        matches!(message, WatchMessage::Events { revision, .. } if revision == last + 1),
+        "it goes on from there"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,7 +288,8 @@ async fn a_store_that_was_dropped_can_be_opened_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_memory_stores_do_not_meet() {
-    let (one, two) = tokio::join!(Embedded::open(EmbeddedConfig::default()), Embedded::open(EmbeddedConfig::default()));
+    let (one, two) =
+        tokio::join!(Embedded::open(EmbeddedConfig::default()), Embedded::open(EmbeddedConfig::default()));
     let (one, two) = (one.unwrap(), two.unwrap());
     put(&one, "/a", "1").await;
     assert_eq!(get(&two, "/a").await, None);

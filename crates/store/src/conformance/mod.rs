@@ -28,8 +28,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::kv::{
-    Compare, CompareResult, CompareTarget, DeleteRequest, Error, Event, KeyRange, KeyValue, Kv, Op, OpResponse,
-    PutRequest, RangeRequest, TxnRequest, TxnResponse, WatchMessage, WatchRequest, WatchStream,
+    Compare, CompareResult, CompareTarget, DeleteRequest, Error, Event, KeyRange, KeyValue, Kv, Op,
+    OpResponse, PutRequest, RangeRequest, TxnRequest, TxnResponse, WatchMessage, WatchRequest, WatchStream,
 };
 
 /// Longest time that a case waits for what must come.
@@ -84,7 +84,8 @@ impl Subject {
     }
 
     async fn get(&self, key: &str) -> Option<KeyValue> {
-        let response = self.kv.range(RangeRequest::new(KeyRange::Key(Bytes::copy_from_slice(key.as_bytes())))).await;
+        let response =
+            self.kv.range(RangeRequest::new(KeyRange::Key(Bytes::copy_from_slice(key.as_bytes())))).await;
         response.unwrap().kvs.pop()
     }
 

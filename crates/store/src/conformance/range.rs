@@ -9,7 +9,10 @@ pub(super) async fn put_and_get(s: &Subject) {
     let second = s.put("/pg/a", "2").await;
     assert_eq!(second, first + 1, "each put takes one revision");
     let kv = s.get("/pg/a").await.unwrap();
-    assert_eq!((kv.value.as_ref(), kv.create_revision, kv.mod_revision, kv.version, kv.lease), (&b"2"[..], first, second, 2, 0));
+    assert_eq!(
+        (kv.value.as_ref(), kv.create_revision, kv.mod_revision, kv.version, kv.lease),
+        (&b"2"[..], first, second, 2, 0)
+    );
     s.delete(key("/pg/a")).await;
     assert_eq!(s.get("/pg/a").await, None);
     let again = s.put("/pg/a", "3").await;
@@ -24,7 +27,10 @@ async fn range(s: &Subject, request: RangeRequest) -> RangeResponse {
 }
 
 pub(super) async fn bounds_limits_and_counts(s: &Subject) {
-    let puts = ["a", "b", "b/1", "b/2", "c", "\u{7f}"].iter().map(|name| put(&format!("/bl/{name}"), name)).collect();
+    let puts = ["a", "b", "b/1", "b/2", "c", "\u{7f}"]
+        .iter()
+        .map(|name| put(&format!("/bl/{name}"), name))
+        .collect();
     s.txn(TxnRequest { success: puts, ..TxnRequest::default() }).await;
     let read = |range: KeyRange| RangeRequest::new(range);
     let ranges = [

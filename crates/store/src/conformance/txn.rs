@@ -4,8 +4,8 @@ use CompareResult::{Equal, Greater, Less, NotEqual};
 use CompareTarget::{CreateRevision, Lease, ModRevision, Value, Version};
 
 use super::{
-    Compare, CompareResult, CompareTarget, DeleteRequest, Error, KeyRange, Op, OpResponse, PutRequest, RangeRequest,
-    Subject, TxnRequest, compare, key, names, only, prefix, put,
+    Compare, CompareResult, CompareTarget, DeleteRequest, Error, KeyRange, Op, OpResponse, PutRequest,
+    RangeRequest, Subject, TxnRequest, compare, key, names, only, prefix, put,
 };
 
 pub(super) async fn compares(s: &Subject) {
@@ -51,7 +51,8 @@ pub(super) async fn compares(s: &Subject) {
         }
     }
     let both = vec![compare(key("/cmp/a"), Equal, Version(1)), compare(key("/cmp/b"), Equal, Version(1))];
-    let response = s.txn(TxnRequest { compare: both, success: vec![], failure: vec![put("/cmp/c", "else")] }).await;
+    let response =
+        s.txn(TxnRequest { compare: both, success: vec![], failure: vec![put("/cmp/c", "else")] }).await;
     assert!(!response.succeeded && response.responses == [OpResponse::Put(None)], "all must hold");
     assert!(s.get("/cmp/c").await.is_some());
 }
@@ -59,14 +60,22 @@ pub(super) async fn compares(s: &Subject) {
 pub(super) async fn one_revision_per_transaction(s: &Subject) {
     let begin = s.put("/one/z", "").await;
     let read = || Op::Range(RangeRequest::new(prefix("/one/")));
-    let request = TxnRequest { success: vec![read(), put("/one/a", "1"), put("/one/b", "2"), read()], ..Default::default() };
+    let request = TxnRequest {
+        success: vec![read(), put("/one/a", "1"), put("/one/b", "2"), read()],
+        ..Default::default()
+    };
     let response = s.txn(request).await;
     assert_eq!(response.revision, begin + 1);
-    let [OpResponse::Range(before), _, _, OpResponse::Range(after)] = &response.responses[..] else { panic!("{response:?}") };
+    let [OpResponse::Range(before), _, _, OpResponse::Range(after)] = &response.responses[..] else {
+        panic!("{response:?}")
+    };
     assert_eq!(names(&before.kvs), ["/one/z"]);
     assert_eq!(names(&after.kvs), ["/one/a", "/one/b", "/one/z"], "a transaction sees its own writes");
     assert!(after.kvs[..2].iter().all(|kv| kv.mod_revision == begin + 1));
-    let nothing = TxnRequest { success: vec![Op::Delete(DeleteRequest { range: key("/one/x"), prev_kv: true })], ..Default::default() };
+    let nothing = TxnRequest {
+        success: vec![Op::Delete(DeleteRequest { range: key("/one/x"), prev_kv: true })],
+        ..Default::default()
+    };
     let response = s.txn(nothing).await;
     assert_eq!(response.revision, begin + 1, "changing nothing takes no revision");
     assert_eq!(response.responses, [OpResponse::Delete(0, vec![])]);
@@ -77,7 +86,11 @@ pub(super) async fn one_revision_per_transaction(s: &Subject) {
 pub(super) async fn nesting(s: &Subject) {
     let begin = s.put("/nest/a", "1").await;
     let absent = |name: &str| vec![compare(key(name), Equal, Version(0))];
-    let inner = TxnRequest { compare: absent("/nest/b"), success: vec![put("/nest/c", "yes")], failure: vec![put("/nest/c", "no")] };
+    let inner = TxnRequest {
+        compare: absent("/nest/b"),
+        success: vec![put("/nest/c", "yes")],
+        failure: vec![put("/nest/c", "no")],
+    };
     let outer = TxnRequest {
         compare: vec![compare(key("/nest/a"), Equal, Version(1))],
         success: vec![put("/nest/b", "2"), Op::Txn(inner), Op::Txn(TxnRequest::default())],
@@ -85,7 +98,8 @@ pub(super) async fn nesting(s: &Subject) {
     };
     let response = s.txn(outer).await;
     assert_eq!(response.revision, begin + 1);
-    let [OpResponse::Put(None), OpResponse::Txn(nested), OpResponse::Txn(empty)] = &response.responses[..] else {
+    let [OpResponse::Put(None), OpResponse::Txn(nested), OpResponse::Txn(empty)] = &response.responses[..]
+    else {
         panic!("{response:?}")
     };
     assert!(nested.succeeded && empty.succeeded, "conditions see the state before the whole transaction");
@@ -95,7 +109,10 @@ pub(super) async fn nesting(s: &Subject) {
         success: vec![Op::Txn(TxnRequest {
             compare: absent("/nest/a"),
             success: vec![],
-            failure: vec![Op::Range(RangeRequest { count_only: true, ..RangeRequest::new(prefix("/nest/")) })],
+            failure: vec![Op::Range(RangeRequest {
+                count_only: true,
+                ..RangeRequest::new(prefix("/nest/"))
+            })],
         })],
         failure: vec![],
     };
@@ -112,7 +129,10 @@ pub(super) async fn refusals(s: &Subject) {
     let leased = Op::Put(PutRequest { lease: 987_654_321, ..PutRequest::new("/ref/c", "") });
     let cases = [
         (vec![put("/ref/b", ""), put("/ref/b", "")], Error::DuplicateKey),
-        (vec![put("/ref/b", ""), Op::Delete(DeleteRequest { range: prefix("/ref/"), prev_kv: false })], Error::DuplicateKey),
+        (
+            vec![put("/ref/b", ""), Op::Delete(DeleteRequest { range: prefix("/ref/"), prev_kv: false })],
+            Error::DuplicateKey,
+        ),
         (many, Error::TooManyOps),
         (vec![put("", "")], Error::EmptyKey),
         (vec![big], Error::RequestTooLarge),
@@ -153,7 +173,9 @@ pub(super) async fn deletions(s: &Subject) {
     }
     let replace = Op::Put(PutRequest { prev_kv: true, ..PutRequest::new("/del/a", "2") });
     let response = s.txn(only(replace)).await;
-    assert!(matches!(&response.responses[..], [OpResponse::Put(Some(kv))] if kv.value == "a" && kv.version == 1));
+    assert!(
+        matches!(&response.responses[..], [OpResponse::Put(Some(kv))] if kv.value == "a" && kv.version == 1)
+    );
     let range = KeyRange::Range("/del/a".into(), "/del/c".into());
     let response = s.txn(only(Op::Delete(DeleteRequest { range, prev_kv: true }))).await;
     let [OpResponse::Delete(2, prev)] = &response.responses[..] else { panic!("{response:?}") };

@@ -13,7 +13,10 @@ pub(super) async fn live(s: &Subject) {
     s.delete(key("/live/a")).await;
     let (revision, events) = next(&mut stream).await.unwrap();
     assert_eq!((revision, events.len()), (first, 1));
-    assert_eq!((events[0].kind, events[0].kv.value.as_ref(), events[0].kv.version), (EventKind::Put, &b"1"[..], 1));
+    assert_eq!(
+        (events[0].kind, events[0].kv.value.as_ref(), events[0].kv.version),
+        (EventKind::Put, &b"1"[..], 1)
+    );
     let (revision, events) = next(&mut stream).await.unwrap();
     assert_eq!(revision, first + 1);
     let keys: Vec<_> = events.iter().map(|event| event.kv.key.as_ref()).collect();
@@ -21,7 +24,10 @@ pub(super) async fn live(s: &Subject) {
     let (revision, events) = next(&mut stream).await.unwrap();
     let gone = &events[0];
     assert_eq!((revision, gone.kind, &gone.kv.key[..]), (first + 2, EventKind::Delete, &b"/live/a"[..]));
-    assert_eq!((gone.kv.mod_revision, gone.kv.create_revision, gone.kv.version, gone.prev.as_ref()), (first + 2, 0, 0, None));
+    assert_eq!(
+        (gone.kv.mod_revision, gone.kv.create_revision, gone.kv.version, gone.prev.as_ref()),
+        (first + 2, 0, 0, None)
+    );
 }
 
 pub(super) async fn from_the_past(s: &Subject) {

@@ -17,8 +17,8 @@ use crate::{
     command::{Command, Reply},
     fault::Fault,
     kv::{
-        Compare, CompareResult, CompareTarget, DeleteRequest, Error, KeyRange, KeyValue, Lease, Op, OpResponse,
-        PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+        Compare, CompareResult, CompareTarget, DeleteRequest, Error, KeyRange, KeyValue, Lease, Op,
+        OpResponse, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
     },
 };
 
@@ -115,7 +115,11 @@ fn revoke(state: &mut State, id: i64, effects: &mut Effects) -> Result<Result<()
     Ok(Ok(()))
 }
 
-fn apply_txn(state: &mut State, txn: &TxnRequest, effects: &mut Effects) -> Result<Result<TxnResponse, Error>, Fault> {
+fn apply_txn(
+    state: &mut State,
+    txn: &TxnRequest,
+    effects: &mut Effects,
+) -> Result<Result<TxnResponse, Error>, Fault> {
     let mut branches = Vec::new();
     choose(state, txn, &mut branches)?;
     if let Err(refused) = check(state, txn, &mut branches.iter())? {
@@ -145,7 +149,9 @@ fn read_branch<'a>(
     for op in ops {
         let response = match op {
             Op::Range(request) => match state.read_at(request.revision) {
-                Ok(at) => OpResponse::Range(state.scan(&request.range, at).answer(request, state.meta.revision)?),
+                Ok(at) => {
+                    OpResponse::Range(state.scan(&request.range, at).answer(request, state.meta.revision)?)
+                }
                 Err(refused) => return Ok(Err(refused)),
             },
             Op::Txn(nested) => match read_branch(state, nested, branches)? {
@@ -196,7 +202,9 @@ fn compare_holds(state: &State, compare: &Compare) -> Result<bool, Fault> {
     state.scan(&compare.range, state.meta.revision).run(|found| {
         any = true;
         all &= match &compare.target {
-            CompareTarget::Value(operand) => holds(compare.result, found.kv(&view, false)?.value.cmp(operand)),
+            CompareTarget::Value(operand) => {
+                holds(compare.result, found.kv(&view, false)?.value.cmp(operand))
+            }
             _ => head_holds(compare, Some(&found.head)),
         };
         Ok(())

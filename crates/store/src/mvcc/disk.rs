@@ -209,7 +209,10 @@ impl Disk {
     }
 }
 
-fn copy<K: redb::Key, V: redb::Value>(from: &ReadOnlyTable<K, V>, to: &mut Table<'_, K, V>) -> Result<(), Fault> {
+fn copy<K: redb::Key, V: redb::Value>(
+    from: &ReadOnlyTable<K, V>,
+    to: &mut Table<'_, K, V>,
+) -> Result<(), Fault> {
     for row in from.iter()? {
         let (key, value) = row?;
         to.insert(key.value(), value.value())?;
@@ -278,7 +281,8 @@ pub(crate) type Heads = redb::Range<'static, &'static [u8], &'static [u8]>;
 impl View {
     fn new(txn: ReadTransaction) -> Result<Self, Fault> {
         let meta = txn.open_table(META)?;
-        let row = meta.get(META_ROW)?.ok_or_else(|| Fault::corrupted(format!("{FILE} lacks its state record")))?;
+        let row =
+            meta.get(META_ROW)?.ok_or_else(|| Fault::corrupted(format!("{FILE} lacks its state record")))?;
         let meta = Meta::decode(row.value())?;
         Ok(Self { revs: txn.open_table(REVS)?, keys: txn.open_table(KEYS)?, meta, txn })
     }
@@ -305,7 +309,10 @@ impl View {
     }
 
     /// Changes from `from` on, in order.
-    pub(crate) fn changes(&self, from: i64) -> Result<impl Iterator<Item = Result<Record, Fault>> + use<>, Fault> {
+    pub(crate) fn changes(
+        &self,
+        from: i64,
+    ) -> Result<impl Iterator<Item = Result<Record, Fault>> + use<>, Fault> {
         let rows = self.revs.range((from.max(0) as u64, 0)..)?;
         Ok(rows.map(|row| Ok(Record::decode(row?.1.value())?)))
     }
@@ -320,7 +327,8 @@ impl View {
         for row in self.txn.open_table(LEASE_KEYS)?.iter()? {
             let row = row?.0;
             let (id, key) = row.value();
-            let lease = leases.get_mut(&id).ok_or_else(|| Fault::corrupted(format!("{FILE}: a key of no lease")))?;
+            let lease =
+                leases.get_mut(&id).ok_or_else(|| Fault::corrupted(format!("{FILE}: a key of no lease")))?;
             lease.1.push(Bytes::copy_from_slice(key));
         }
         Ok(leases)

@@ -9,7 +9,10 @@ use super::{disk::Disk, store::Store};
 use crate::{
     clock::ManualClock,
     command::{Command, Proposal},
-    kv::{DeleteRequest, Error, EventKind, KeyRange, KeyValue, Op, PutRequest, RangeRequest, TxnRequest, WatchMessage},
+    kv::{
+        DeleteRequest, Error, EventKind, KeyRange, KeyValue, Op, PutRequest, RangeRequest, TxnRequest,
+        WatchMessage,
+    },
     lessor::Lessor,
     raft::{Entry, LogId, Payload},
 };
@@ -41,10 +44,12 @@ impl Random {
 }
 
 type Keys = BTreeMap<Bytes, KeyValue>;
+/// What happened to a key, and what it was before.
+type Change = (EventKind, Bytes, Option<KeyValue>);
 
 /// Every revision's state and changes.
 struct Model {
-    revisions: BTreeMap<i64, (Keys, Vec<(EventKind, Bytes, Option<KeyValue>)>)>,
+    revisions: BTreeMap<i64, (Keys, Vec<Change>)>,
     compacted: i64,
     leases: Vec<i64>,
 }
@@ -74,14 +79,16 @@ impl Model {
                     keys.insert(put.key.clone(), kv);
                     events.push((EventKind::Put, put.key.clone(), prev));
                 }
-                Op::Delete(delete) => Self::delete(&mut keys, &mut events, |kv| delete.range.contains(&kv.key)),
+                Op::Delete(delete) => {
+                    Self::delete(&mut keys, &mut events, |kv| delete.range.contains(&kv.key))
+                }
                 Op::Range(_) | Op::Txn(_) => {}
             }
         }
         self.push(revision, keys, events);
     }
 
-    fn delete(keys: &mut Keys, events: &mut Vec<(EventKind, Bytes, Option<KeyValue>)>, which: impl Fn(&KeyValue) -> bool) {
+    fn delete(keys: &mut Keys, events: &mut Vec<Change>, which: impl Fn(&KeyValue) -> bool) {
         let gone: Vec<Bytes> = keys.values().filter(|kv| which(kv)).map(|kv| kv.key.clone()).collect();
         for key in gone {
             let prev = keys.remove(&key);
@@ -89,7 +96,7 @@ impl Model {
         }
     }
 
-    fn push(&mut self, revision: i64, keys: Keys, events: Vec<(EventKind, Bytes, Option<KeyValue>)>) {
+    fn push(&mut self, revision: i64, keys: Keys, events: Vec<Change>) {
         if !events.is_empty() {
             self.revisions.insert(revision, (keys, events));
         }
@@ -130,14 +137,16 @@ impl Bench<'_> {
         let _ = self.store.close();
         self.store = open(self.dir);
         let applied = self.store.meta().applied.map_or(0, |id| id.index);
-        let replay: Vec<_> = self.log.iter().filter(|e| e.log_id.index > applied).map(|e| (e.clone(), None)).collect();
+        let replay: Vec<_> =
+            self.log.iter().filter(|e| e.log_id.index > applied).map(|e| (e.clone(), None)).collect();
         self.store.apply(replay).unwrap();
     }
 
     fn step(&mut self, random: &mut Random) {
         match random.next(100) {
             0..=54 => {
-                let lease = if random.next(4) == 0 { self.model.leases.last().copied().unwrap_or(0) } else { 0 };
+                let lease =
+                    if random.next(4) == 0 { self.model.leases.last().copied().unwrap_or(0) } else { 0 };
                 let put = PutRequest { lease, ..PutRequest::new(random.key(), self.index.to_string()) };
                 let mut success = vec![Op::Put(put)];
                 if random.next(5) == 0 {
@@ -229,7 +238,8 @@ impl Bench<'_> {
         for (seen, expected) in seen.iter().zip(&expected) {
             assert_eq!((seen.0, seen.1, &seen.2), (expected.0, expected.1, &expected.2));
             // What a change replaced may be compacted away, else it must be right.
-            if seen.3.is_some() || expected.3.as_ref().is_none_or(|kv| kv.mod_revision > self.model.compacted) {
+            if seen.3.is_some() || expected.3.as_ref().is_none_or(|kv| kv.mod_revision > self.model.compacted)
+            {
                 assert_eq!(seen.3, expected.3);
             }
         }
@@ -279,5 +289,9 @@ fn compaction_leaves_only_what_can_be_read() {
     bench.apply(Command::Compact { revision: newest + 1 });
     bench.flush();
     assert_eq!(rows(&bench), 4);
-    assert_eq!(bench.store.view().heads(&KeyRange::prefix("")).unwrap().count(), 4, "the deleted key is gone for good");
+    assert_eq!(
+        bench.store.view().heads(&KeyRange::prefix("")).unwrap().count(),
+        4,
+        "the deleted key is gone for good"
+    );
 }

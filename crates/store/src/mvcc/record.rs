@@ -117,8 +117,7 @@ impl Record {
     }
 
     pub(crate) fn decode(row: &[u8]) -> Result<Self, DecodeError> {
-        let row = Bytes::copy_from_slice(row);
-        let mut reader = Reader::new("record", row.clone());
+        let mut reader = Reader::new("record", Bytes::copy_from_slice(row));
         reader.format(FORMAT)?;
         let head = Head::read(&mut reader)?;
         let prev = Place { revision: reader.i64()?, sub: reader.u32()? };

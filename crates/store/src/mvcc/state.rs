@@ -208,7 +208,14 @@ impl Found {
         let Head { place, create_revision, version, lease } = self.head;
         if keys_only {
             let (key, value) = (self.key.clone(), Bytes::new());
-            return Ok(KeyValue { key, value, create_revision, mod_revision: place.revision, version, lease });
+            return Ok(KeyValue {
+                key,
+                value,
+                create_revision,
+                mod_revision: place.revision,
+                version,
+                lease,
+            });
         }
         match view.record(place)? {
             Some(record) => Ok(record.kv(false)),

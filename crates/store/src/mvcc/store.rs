@@ -177,7 +177,8 @@ impl Store {
         if let Some(why) = &self.flush.lock().failed {
             return Err(Fault::corrupted(why.clone()));
         }
-        let mut done: Vec<(Option<ApplyResponder<TypeConfig>>, Reply, Effects)> = Vec::with_capacity(work.len());
+        let mut done: Vec<(Option<ApplyResponder<TypeConfig>>, Reply, Effects)> =
+            Vec::with_capacity(work.len());
         let urgent = {
             let mut state = self.state.write();
             for (entry, responder) in work {

@@ -128,7 +128,8 @@ impl Log {
         let db = Db::open(path.as_deref(), PAGE_CACHE_BYTES, FILE_BYTES_MAX)?;
         let state = load(&db)?;
         let durable = Arc::new(AtomicU64::new(next(state.last.as_ref())));
-        let writer = Writer::new(db.clone(), dir.is_some(), durable.clone()).map_err(redb::StorageError::Io)?;
+        let writer =
+            Writer::new(db.clone(), dir.is_some(), durable.clone()).map_err(redb::StorageError::Io)?;
         Ok(Self { shared: Arc::new(Shared { state: RwLock::new(state), durable, writer, db }) })
     }
 

@@ -83,14 +83,12 @@ impl Writer {
         }
         let shared = Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new() });
         let queue = shared.clone();
-        let thread = thread::Builder::new()
-            .name("store-log".into())
-            .spawn(move || {
-                while let Some((jobs, committed)) = queue.next() {
-                    committer.commit(jobs, committed);
-                }
-                committer.db.close();
-            })?;
+        let thread = thread::Builder::new().name("store-log".into()).spawn(move || {
+            while let Some((jobs, committed)) = queue.next() {
+                committer.commit(jobs, committed);
+            }
+            committer.db.close();
+        })?;
         Ok(Self::Thread { shared, thread: Mutex::new(Some(thread)) })
     }
 
