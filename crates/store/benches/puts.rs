@@ -139,6 +139,18 @@ async fn run(options: &Options, dir: Option<PathBuf>) {
     println!("list of {} keys: {:.1?}", all.count, begin.elapsed());
     let status = kv.status().await.unwrap();
     println!("state file: {} KiB, revision {}", status.db_bytes / 1024, status.revision);
+    if let Some(dir) = &dir {
+        // As a crash would leave it: the copy is the disk as of now.
+        let copy = dir.with_extension("crashed");
+        std::fs::create_dir(&copy).unwrap();
+        for name in ["VERSION", "log.redb", "state.redb"] {
+            std::fs::copy(dir.join(name), copy.join(name)).unwrap();
+        }
+        let begin = Instant::now();
+        let crashed = Embedded::open(EmbeddedConfig::new(Some(copy))).await.unwrap();
+        println!("open, after a crash: {:.1?}", begin.elapsed());
+        crashed.shutdown().await;
+    }
     let begin = Instant::now();
     kv.compact(status.revision).await.unwrap();
     kv.shutdown().await;

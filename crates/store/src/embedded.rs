@@ -18,13 +18,14 @@ use crate::{
     clock::{Clock, SystemClock},
     command::{Command, Proposal, Reply},
     datadir::{DataDir, OpenError},
+    duties::{self, Duties},
     fault::Fault,
     hub::Watcher,
     kv::{
         Error, Kv, LEASE_TTL_S_MAX, Lease, RangeRequest, RangeResponse, StoreStatus, TxnRequest, TxnResponse,
         WatchRequest, WatchStream,
     },
-    lessor::{CHECKPOINT_INTERVAL, Lessor},
+    lessor::Lessor,
     mvcc::{
         disk::{Disk, FILE as STATE_FILE},
         store::Store,
@@ -44,12 +45,6 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time that shutting down waits for the log to be purged.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often quiet watches that asked for it get a progress message.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
-/// Most leases that one round of expiry revokes, and that one checkpoint holds.
-const LEASES_PER_ROUND: usize = 1_000;
-/// Most revocations in flight.
-const REVOCATIONS_IN_FLIGHT: usize = 64;
 /// Pages of the state file that stay in memory, unless configured.
 pub const CACHE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 
@@ -115,18 +110,9 @@ impl Embedded {
             }
             other => OpenError::Damaged { path: path(file), why: other.to_string() },
         };
-        let (log, disk) = {
-            // Each makes its file, with an fsync or two of its own.
-            let log = std::thread::scope(|scope| {
-                let log = scope.spawn(|| Log::open(dir.as_deref()));
-                let disk = Disk::open(dir.as_deref(), cache_bytes);
-                (log.join(), disk)
-            });
-            let (Ok(opened), disk) = log else {
-                return Err(OpenError::Raft("opening the log panicked".into()));
-            };
-            (opened.map_err(|e| damaged(LOG_FILE, e))?, disk.map_err(|e| damaged(STATE_FILE, e))?)
-        };
+        let (log, disk) = open_files(dir.clone(), cache_bytes).await?;
+        let log = log.map_err(|e| damaged(LOG_FILE, e))?;
+        let disk = disk.map_err(|e| damaged(STATE_FILE, e))?;
         let lessor = Arc::new(Lessor::new(clock.clone()));
         let store = Store::new(disk, lessor.clone(), dir.is_some()).map_err(|e| damaged(STATE_FILE, e))?;
         let is_new = log.is_new();
@@ -144,8 +130,9 @@ impl Embedded {
         });
         this.lead(node_id, is_new).await?;
         this.store.promote_lessor();
-        this.spawn(Purge { raft: this.raft.clone(), store: this.store.clone() }.run());
-        this.spawn(Duties::of(&this).run());
+        this.spawn(duties::purge(this.raft.clone(), this.store.clone()));
+        let duties = Duties::new(&this.raft, &this.store, &this.lessor, &this.clock);
+        this.spawn(duties.run());
         Ok(this)
     }
 
@@ -275,6 +262,20 @@ impl Drop for Embedded {
     }
 }
 
+type Files = (Result<Log, Fault>, Result<Disk, Fault>);
+
+/// Opens both files at the same time: each costs an fsync or two when it is new, and a
+/// check when it was not closed.
+async fn open_files(dir: Option<PathBuf>, cache_bytes: usize) -> Result<Files, OpenError> {
+    if dir.is_none() {
+        return Ok((Log::open(None), Disk::open(None, cache_bytes)));
+    }
+    let log_dir = dir.clone();
+    let log = tokio::task::spawn_blocking(move || Log::open(log_dir.as_deref()));
+    let disk = tokio::task::spawn_blocking(move || Disk::open(dir.as_deref(), cache_bytes));
+    tokio::try_join!(log, disk).map_err(|e| OpenError::Raft(e.to_string()))
+}
+
 async fn start(node_id: u64, log: Log, store: Arc<Store>) -> Result<RaftHandle, OpenError> {
     let config = Config {
         cluster_name: "coracle".into(),
@@ -288,7 +289,7 @@ async fn start(node_id: u64, log: Log, store: Arc<Store>) -> Result<RaftHandle, 
         // A leader that comes back begins a new term: its first entry commits what was in
         // the log, of which the saved commit index knows only a part.
         enable_leader_restore: Some(false),
-        // The state file decides when the log may be purged (see `Purge`).
+        // The state file decides when the log may be purged (see `duties::purge`).
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
         ..Config::default()
@@ -302,7 +303,7 @@ async fn timeout<T>(request: impl Future<Output = Result<T, Error>>) -> Result<T
     tokio::time::timeout(REQUEST_TIMEOUT, request).await.unwrap_or(Err(Error::Timeout))
 }
 
-async fn propose(raft: &RaftHandle, command: Command) -> Result<Reply, Error> {
+pub(crate) async fn propose(raft: &RaftHandle, command: Command) -> Result<Reply, Error> {
     let written = async { raft.client_write(Proposal::new(command)).await.map_err(write_error) };
     Ok(timeout(written).await?.data)
 }
@@ -332,122 +333,6 @@ fn read_error(e: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>) -> Er
 
 fn unexpected(reply: &Reply) -> Error {
     Error::Io(format!("an answer to another question: {reply:?}"))
-}
-
-/// Purges the log when the state file has caught up with it.
-struct Purge {
-    raft: RaftHandle,
-    store: Arc<Store>,
-}
-
-impl Purge {
-    async fn run(self) {
-        let mut durable = self.store.durable();
-        while durable.changed().await.is_ok() {
-            if let Err(e) = self.raft.trigger().snapshot().await {
-                tracing::debug!(error = %e, "no more purging");
-                return;
-            }
-        }
-    }
-}
-
-/// What the leader does by itself: ends leases that ran out, checkpoints the others, and
-/// tells quiet watches how far they are.
-struct Duties {
-    raft: RaftHandle,
-    store: Arc<Store>,
-    lessor: Arc<Lessor>,
-    clock: Arc<dyn Clock>,
-    next_checkpoint: Duration,
-    next_progress: Duration,
-}
-
-impl Duties {
-    fn of(store: &Embedded) -> Self {
-        let now = store.clock.now();
-        Self {
-            raft: store.raft.clone(),
-            store: store.store.clone(),
-            lessor: store.lessor.clone(),
-            clock: store.clock.clone(),
-            next_checkpoint: now + CHECKPOINT_INTERVAL,
-            next_progress: now + PROGRESS_INTERVAL,
-        }
-    }
-
-    async fn run(mut self) {
-        loop {
-            let lease = self.lessor.next_deadline();
-            let checkpoint = self.lessor.has_long_leases().then_some(self.next_checkpoint);
-            let due = [lease, checkpoint, Some(self.next_progress)].into_iter().flatten().min();
-            let due = due.unwrap_or(self.next_progress);
-            tokio::select! {
-                () = self.clock.sleep_until(due) => {}
-                () = self.lessor.changed() => continue,
-            }
-            self.revoke_expired().await;
-            let now = self.clock.now();
-            if now >= self.next_checkpoint {
-                self.next_checkpoint = now + CHECKPOINT_INTERVAL;
-                self.checkpoint().await;
-            }
-            if now >= self.next_progress {
-                self.next_progress = now + PROGRESS_INTERVAL;
-                if self.store.hub().wants_progress() {
-                    self.store.hub().progress();
-                }
-            }
-        }
-    }
-
-    async fn revoke_expired(&self) {
-        let expired = self.lessor.expired(LEASES_PER_ROUND);
-        for ids in expired.chunks(REVOCATIONS_IN_FLIGHT) {
-            let revocations = ids.iter().map(|id| propose(&self.raft, Command::LeaseRevoke { id: *id }));
-            for (id, revoked) in ids.iter().zip(futures::future::join_all(revocations).await) {
-                if let Err(e) = revoked {
-                    tracing::warn!(lease = id, error = %e, "a lease ran out but is not revoked yet");
-                }
-            }
-        }
-    }
-
-    async fn checkpoint(&self) {
-        let remaining = self.lessor.checkpoint(LEASES_PER_ROUND);
-        if remaining.is_empty() {
-            return;
-        }
-        if let Err(e) = propose(&self.raft, Command::LeaseCheckpoint { remaining }).await {
-            tracing::warn!(error = %e, "leases are not checkpointed");
-        }
-    }
-}
-
-/// Sends history until it meets the present, then hands the watcher to the hub.
-async fn catch_up(store: Arc<Store>, mut watcher: Watcher, mut from: i64) {
-    loop {
-        let history = match store.history(&watcher.range, from, watcher.prev_kv) {
-            Ok(history) => history,
-            Err(e) => {
-                // The watcher may be gone.
-                let _ = watcher.sender.send(Err(e)).await;
-                return;
-            }
-        };
-        for message in history.messages {
-            if watcher.sender.send(Ok(message)).await.is_err() {
-                return;
-            }
-        }
-        from = history.next;
-        if history.is_complete {
-            match store.hub().join(watcher, from, 0) {
-                None => return,
-                Some(behind) => watcher = behind,
-            }
-        }
-    }
 }
 
 impl Kv for Embedded {
@@ -490,9 +375,9 @@ impl Kv for Embedded {
             }
             let (watcher, stream) = Watcher::new(request);
             if start > 0 && start <= meta.revision {
-                self.spawn(catch_up(self.store.clone(), watcher, start));
+                self.spawn(duties::catch_up(self.store.clone(), watcher, start));
             } else if let Some(behind) = self.store.hub().join(watcher, start, meta.revision) {
-                self.spawn(catch_up(self.store.clone(), behind, start));
+                self.spawn(duties::catch_up(self.store.clone(), behind, start));
             }
             Ok(stream)
         })

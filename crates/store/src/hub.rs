@@ -164,11 +164,13 @@ impl Hub {
                 ended |= !keep(watcher, WatchMessage::Events { revision, events });
             }
         }
-        for record in changes.iter().filter(|_| !inner.by_key.is_empty()).collect::<Vec<_>>() {
-            for watcher in inner.by_key.get_mut(&record.key).into_iter().flatten() {
-                if watcher.from <= revision {
-                    let events = vec![event(watcher, record)];
-                    ended |= !keep(watcher, WatchMessage::Events { revision, events });
+        if !inner.by_key.is_empty() {
+            for record in changes {
+                for watcher in inner.by_key.get_mut(&record.key).into_iter().flatten() {
+                    if watcher.from <= revision {
+                        let events = vec![event(watcher, record)];
+                        ended |= !keep(watcher, WatchMessage::Events { revision, events });
+                    }
                 }
             }
         }

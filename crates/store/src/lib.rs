@@ -125,6 +125,7 @@ mod command;
 pub mod conformance;
 mod datadir;
 mod db;
+mod duties;
 mod embedded;
 mod fault;
 mod hub;

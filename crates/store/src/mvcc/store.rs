@@ -175,7 +175,7 @@ impl Store {
     /// Applies entries in order, tells watchers, then answers whoever waits.
     pub(crate) fn apply(&self, work: Vec<Work>) -> Result<(), Fault> {
         if let Some(why) = &self.flush.lock().failed {
-            return Err(Fault::corrupted(why.clone()));
+            return Err(redb::StorageError::Io(io::Error::other(why.clone())).into());
         }
         let mut done: Vec<(Option<ApplyResponder<TypeConfig>>, Reply, Effects)> =
             Vec::with_capacity(work.len());
