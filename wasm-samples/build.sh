@@ -10,7 +10,6 @@ cd "$(dirname "$0")"
 
 # No path of the machine that builds ends up in a panic message.
 RUSTFLAGS="--remap-path-prefix=$(pwd)=/samples --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
-RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src=/rust"
 export RUSTFLAGS
 
 # sha256 over the digests of a sample's own files and of what all samples share.
