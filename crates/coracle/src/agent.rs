@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use coracle_client::Informers;
-use coracle_network::{Fabric, TunnelConfig};
+use coracle_network::{Egress, Fabric, TunnelConfig};
 use coracle_pki::{CertRequest, Credential, Pki, Usage, tls};
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +65,7 @@ impl Agent {
     pub async fn start(
         config: AgentConfig,
         clients: AgentClients,
-        images: Arc<coracle_images::Store>,
+        images: coracle_images::Store,
     ) -> Result<Self> {
         crate::datadir::make_private(&config.dir)?;
         let (stop, runtime_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -130,17 +130,17 @@ pub fn node_credential(pki: &Pki, node_name: &str, node_ip: IpAddr) -> Result<Cr
 ///
 /// # Errors
 /// When the directory cannot be used.
-pub fn open_images(dir: Option<&std::path::Path>) -> Result<Arc<coracle_images::Store>> {
+pub fn open_images(dir: Option<&std::path::Path>) -> Result<coracle_images::Store> {
     let store = coracle_images::Store::open(dir).context("the image store cannot be opened")?;
     for (name, wasm) in samples::SAMPLES {
         store.add_builtin(&samples::reference(name), wasm)?;
     }
-    Ok(Arc::new(store))
+    Ok(store)
 }
 
 async fn start_runtime(
     config: &AgentConfig,
-    images: Arc<coracle_images::Store>,
+    images: coracle_images::Store,
     tasks: &mut Tasks,
     stop: &CancellationToken,
 ) -> Result<(PathBuf, Option<String>)> {
@@ -150,10 +150,9 @@ async fn start_runtime(
         client: Arc::new(tls::client(Some(&config.credential), &config.ca_pem)?),
     };
     let fabric = Fabric::new(coracle_network::Config {
-        node_name: config.node_name.clone(),
-        node_ip: config.node_ip,
         tunnel: Some(tunnel),
-        ..coracle_network::Config::default()
+        egress: Egress::Allow,
+        ..coracle_network::Config::new(&config.node_name, config.node_ip)
     })
     .with_context(|| format!("the network of node {} cannot start", config.node_name))?;
     let tunnel_address = fabric.tunnel_address().map(|a| a.to_string());
@@ -163,7 +162,6 @@ async fn start_runtime(
     let runtime = coracle_runtime::Config {
         socket: socket.clone(),
         state_dir: config.dir.join("runtime"),
-        ..coracle_runtime::Config::default()
     };
     let runtime = coracle_runtime::Service::new(runtime, images, fabric)?;
     tasks.spawn("runtime", runtime.run(stop.clone()));

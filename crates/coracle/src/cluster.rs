@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use coracle_api::user::UserInfo;
@@ -54,7 +53,7 @@ pub struct Cluster {
     server: Server,
     agents: Vec<Agent>,
     informers_stop: CancellationToken,
-    images: Arc<coracle_images::Store>,
+    images: coracle_images::Store,
     node_ip: Ipv4Addr,
     // Last, so that the directory is unlocked (and a temporary one removed) after all else.
     dir: DataDir,

@@ -224,8 +224,7 @@ pub fn agent(component: &str) -> String {
 
 async fn open_store(dir: Option<&Path>) -> Result<Arc<Embedded>> {
     let config = EmbeddedConfig { dir: dir.map(|d| d.join("store")), ..EmbeddedConfig::default() };
-    let store = Embedded::open(config).await.context("the store cannot be opened")?;
-    Ok(Arc::new(store))
+    Embedded::open(config).await.context("the store cannot be opened")
 }
 
 fn api_config(config: &ServerConfig, pki: &Pki) -> Result<coracle_apiserver::Config> {

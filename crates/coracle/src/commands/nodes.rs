@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use coracle_client::Informers;
 use coracle_pki::{Credential, Pki};
 use kube::config::Kubeconfig;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::told_to_stop;
@@ -90,25 +91,22 @@ pub(super) fn kubeconfig(arguments: &cli::KubeconfigArgs) -> Result<()> {
 /// writes them.
 fn inline_credential(path: &Path) -> Result<(Credential, String)> {
     use base64::Engine as _;
-    let config = Kubeconfig::read_from(path).with_context(|| path.display().to_string())?;
-    let decode = |text: Option<String>, what: &str| -> Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let config: Value = serde_saphyr::from_str(&text).with_context(|| path.display().to_string())?;
+    let decode = |pointer: &str| -> Result<String> {
+        let what = pointer.rsplit('/').next().unwrap_or_default();
+        let text = config.pointer(pointer).and_then(Value::as_str);
         let text = text.with_context(|| format!("{} holds no inline {what}", path.display()))?;
         let bytes = base64::engine::general_purpose::STANDARD
             .decode(text)
             .with_context(|| format!("{what} of {}", path.display()))?;
         String::from_utf8(bytes).with_context(|| format!("{what} of {}", path.display()))
     };
-    let user = config.auth_infos.into_iter().find_map(|a| a.auth_info).unwrap_or_default();
-    let cluster = config.clusters.into_iter().find_map(|c| c.cluster).unwrap_or_default();
-    let key = user.client_key_data.map(|k| {
-        use kube::config::ExposeSecret as _;
-        k.expose_secret().to_owned()
-    });
     let credential = Credential {
-        cert_pem: decode(user.client_certificate_data, "client-certificate-data")?,
-        key_pem: decode(key, "client-key-data")?,
+        cert_pem: decode("/users/0/user/client-certificate-data")?,
+        key_pem: decode("/users/0/user/client-key-data")?,
     };
-    Ok((credential, decode(cluster.certificate_authority_data, "certificate-authority-data")?))
+    Ok((credential, decode("/clusters/0/cluster/certificate-authority-data")?))
 }
 
 /// The path of a `unix://` endpoint.

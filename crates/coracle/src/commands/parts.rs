@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use coracle_client::Informers;
 use coracle_client::leader::{Durations, Elector};
-use coracle_network::Fabric;
+use coracle_network::{Egress, Fabric};
 use kube::config::Kubeconfig;
 use tokio_util::sync::CancellationToken;
 
@@ -54,16 +54,14 @@ pub(super) async fn runtime(arguments: RuntimeAlone) -> Result<()> {
     let stop = CancellationToken::new();
     let mut tasks = Tasks::default();
     let fabric = Fabric::new(coracle_network::Config {
-        node_name,
-        node_ip: arguments.node_ip,
-        ..coracle_network::Config::default()
+        egress: Egress::Allow,
+        ..coracle_network::Config::new(node_name, arguments.node_ip)
     })?;
     tasks.spawn("network", fabric.clone().run(stop.clone()));
     let socket = node_dir.join("runtime.sock");
     let config = coracle_runtime::Config {
         socket: socket.clone(),
         state_dir: node_dir.join("runtime"),
-        ..coracle_runtime::Config::default()
     };
     let images = open_images(Some(&dir.path().join("images")))?;
     tasks.spawn("runtime", coracle_runtime::Service::new(config, images, fabric)?.run(stop.clone()));

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::defaults::VOLUME_SOURCES;
 use crate::kinds::check;
-use crate::view::{at, has, int, list, text};
+use crate::view::{at, has, int, list};
 
 /// Finds what is wrong with the volumes. Answers their names.
 pub(super) fn validate<'a>(spec: &'a Value, path: &FieldPath<'_>, errors: &mut FieldErrors) -> Vec<&'a str> {
