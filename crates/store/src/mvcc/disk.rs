@@ -123,7 +123,8 @@ impl Disk {
             Err(e) => return Err(e.into()),
         };
         if is_new {
-            let txn = disk.begin()?;
+            // Nothing to repair in so small a file.
+            let txn = disk.db.write()?;
             txn.open_table(REVS)?;
             txn.open_table(KEYS)?;
             txn.open_table(LEASES)?;
