@@ -149,7 +149,9 @@ fn section_header(wasm: &[u8], start: usize, end: usize) -> Result<usize, LiftEr
             return Ok(id);
         }
     }
-    Err(LiftError::Invalid("its import section has no header".to_owned()))
+    Err(LiftError::Invalid(
+        "its import section has no header".to_owned(),
+    ))
 }
 
 /// The byte range of the two names of the import of `proc_exit`.
@@ -214,7 +216,9 @@ mod tests {
     use super::*;
 
     fn sample(name: &str) -> &'static [u8] {
-        let sample = coracle_images::samples::ALL.iter().find(|sample| sample.name == name);
+        let sample = coracle_images::samples::ALL
+            .iter()
+            .find(|sample| sample.name == name);
         sample.unwrap().module
     }
 
@@ -238,8 +242,17 @@ mod tests {
 
     #[test]
     fn what_is_not_wasm_says_so() {
-        for bad in [&b""[..], b"\0as", b"\0asm\x09\0\0\0", b"#!/bin/sh", &sample("cli")[..100]] {
-            assert!(matches!(component(bad), Err(LiftError::Invalid(_))), "{bad:?}");
+        for bad in [
+            &b""[..],
+            b"\0as",
+            b"\0asm\x09\0\0\0",
+            b"#!/bin/sh",
+            &sample("cli")[..100],
+        ] {
+            assert!(
+                matches!(component(bad), Err(LiftError::Invalid(_))),
+                "{bad:?}"
+            );
         }
     }
 
