@@ -5,6 +5,8 @@
 //! containers started per second, requests per second of `hello` on one connection and on
 //! eight, what a container costs in memory, and the CPU used while nothing happens.
 #![allow(clippy::unwrap_used, missing_docs)]
+// The messages of CRI are large, and tests await them where they stand.
+#![allow(clippy::large_futures)]
 
 use std::time::{Duration, Instant};
 

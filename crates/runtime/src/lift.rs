@@ -83,7 +83,10 @@ impl<'a> Outline<'a> {
         let mut outline = Self::default();
         for payload in Parser::new(0).parse_all(wasm) {
             match payload? {
-                Payload::Version { encoding, .. } if encoding == Encoding::Component => {
+                Payload::Version {
+                    encoding: Encoding::Component,
+                    ..
+                } => {
                     outline.is_component = true;
                     return Ok(outline);
                 }
@@ -121,8 +124,6 @@ fn redirect_exit(wasm: &[u8]) -> Result<Option<Vec<u8>>, LiftError> {
         renamed.extend_from_slice(&wasm[end..body.end]);
 
         // The section's size stands before its body, in a form as long as it needs.
-        let mut size = Vec::new();
-        write_u32(&mut size, (body.end - body.start) as u32);
         let header = section_header(wasm, body.start, body.end)?;
         let mut module = wasm[..header].to_vec();
         module.push(IMPORT_SECTION);
