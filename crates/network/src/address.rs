@@ -28,18 +28,10 @@ pub(crate) struct Addresses {
 impl Addresses {
     pub(crate) fn new(cidr: IpNet) -> Self {
         let bits = u32::from(cidr.max_prefix_len() - cidr.prefix_len());
-        let size = 1_u128
-            .checked_shl(bits)
-            .unwrap_or(OFFSETS_MAX)
-            .min(OFFSETS_MAX);
+        let size = 1_u128.checked_shl(bits).unwrap_or(OFFSETS_MAX).min(OFFSETS_MAX);
         let reserved_at_end = u128::from(matches!(cidr, IpNet::V4(_)));
         let last = size.saturating_sub(1 + reserved_at_end);
-        Self {
-            cidr,
-            last,
-            used: HashSet::new(),
-            next: FIRST_OFFSET,
-        }
+        Self { cidr, last, used: HashSet::new(), next: FIRST_OFFSET }
     }
 
     pub(crate) fn cidr(&self) -> IpNet {
@@ -70,10 +62,7 @@ impl Addresses {
         let offset = self
             .offset(address)
             .filter(|offset| (FIRST_OFFSET..=self.last).contains(offset))
-            .ok_or(Error::AddressOutOfRange {
-                address,
-                cidr: self.cidr,
-            })?;
+            .ok_or(Error::AddressOutOfRange { address, cidr: self.cidr })?;
         if !self.used.insert(offset) {
             return Err(Error::AddressInUse((address, 0).into()));
         }
@@ -84,11 +73,7 @@ impl Addresses {
         let count = (self.last + 1).saturating_sub(FIRST_OFFSET);
         for _ in 0..count {
             let offset = self.next;
-            self.next = if offset >= self.last {
-                FIRST_OFFSET
-            } else {
-                offset + 1
-            };
+            self.next = if offset >= self.last { FIRST_OFFSET } else { offset + 1 };
             if self.used.insert(offset) {
                 return Ok(self.at(offset));
             }
@@ -132,23 +117,9 @@ mod tests {
     fn skips_the_reserved_ones_and_runs_out() {
         let mut pool = addresses("10.128.0.0/29");
         assert_eq!(pool.node().to_string(), "10.128.0.1");
-        let all: Vec<String> = (0..5)
-            .map(|_| pool.allocate(None).unwrap().to_string())
-            .collect();
-        assert_eq!(
-            all,
-            [
-                "10.128.0.2",
-                "10.128.0.3",
-                "10.128.0.4",
-                "10.128.0.5",
-                "10.128.0.6"
-            ]
-        );
-        assert!(matches!(
-            pool.allocate(None),
-            Err(Error::AddressesExhausted(_))
-        ));
+        let all: Vec<String> = (0..5).map(|_| pool.allocate(None).unwrap().to_string()).collect();
+        assert_eq!(all, ["10.128.0.2", "10.128.0.3", "10.128.0.4", "10.128.0.5", "10.128.0.6"]);
+        assert!(matches!(pool.allocate(None), Err(Error::AddressesExhausted(_))));
     }
 
     #[test]
@@ -168,23 +139,11 @@ mod tests {
         let mut pool = addresses("10.128.0.0/29");
         let wanted = "10.128.0.4".parse().unwrap();
         assert_eq!(pool.allocate(Some(wanted)).unwrap(), wanted);
-        assert!(matches!(
-            pool.allocate(Some(wanted)),
-            Err(Error::AddressInUse(_))
-        ));
-        for reserved in [
-            "10.128.0.0",
-            "10.128.0.1",
-            "10.128.0.7",
-            "10.128.0.8",
-            "::1",
-        ] {
+        assert!(matches!(pool.allocate(Some(wanted)), Err(Error::AddressInUse(_))));
+        for reserved in ["10.128.0.0", "10.128.0.1", "10.128.0.7", "10.128.0.8", "::1"] {
             let address = reserved.parse().unwrap();
             assert!(
-                matches!(
-                    pool.allocate(Some(address)),
-                    Err(Error::AddressOutOfRange { .. })
-                ),
+                matches!(pool.allocate(Some(address)), Err(Error::AddressOutOfRange { .. })),
                 "{reserved}"
             );
         }
@@ -194,10 +153,7 @@ mod tests {
     fn odd_ranges_do_not_panic() {
         assert!(addresses("10.0.0.1/32").allocate(None).is_err());
         assert!(addresses("10.0.0.0/31").allocate(None).is_err());
-        assert_eq!(
-            addresses("fd00::/64").allocate(None).unwrap().to_string(),
-            "fd00::2"
-        );
+        assert_eq!(addresses("fd00::/64").allocate(None).unwrap().to_string(), "fd00::2");
         assert_eq!(addresses("::/0").allocate(None).unwrap().to_string(), "::2");
         assert!(addresses("0.0.0.0/0").allocate(None).is_ok());
     }

@@ -26,10 +26,7 @@ impl Egress {
             return denied(why);
         }
         if cluster.iter().any(|range| range.contains(&to.ip())) {
-            return Err(Error::Unreachable {
-                to,
-                why: "no such address in the cluster".to_owned(),
-            });
+            return Err(Error::Unreachable { to, why: "no such address in the cluster".to_owned() });
         }
         match self {
             Self::Allow => Ok(()),
@@ -98,13 +95,7 @@ mod tests {
         ];
         for address in addresses {
             let to = SocketAddr::new(address.parse().unwrap(), 80);
-            assert!(
-                matches!(
-                    Egress::Allow.check(to, &[]),
-                    Err(Error::AccessDenied { .. })
-                ),
-                "{address}"
-            );
+            assert!(matches!(Egress::Allow.check(to, &[]), Err(Error::AccessDenied { .. })), "{address}");
         }
     }
 
@@ -114,13 +105,7 @@ mod tests {
         let outside = "93.184.216.34:443".parse().unwrap();
         let inside = "10.0.9.9:443".parse().unwrap();
         assert!(Egress::Allow.check(outside, &cluster).is_ok());
-        assert!(matches!(
-            Egress::Deny.check(outside, &cluster),
-            Err(Error::AccessDenied { .. })
-        ));
-        assert!(matches!(
-            Egress::Allow.check(inside, &cluster),
-            Err(Error::Unreachable { .. })
-        ));
+        assert!(matches!(Egress::Deny.check(outside, &cluster), Err(Error::AccessDenied { .. })));
+        assert!(matches!(Egress::Allow.check(inside, &cluster), Err(Error::Unreachable { .. })));
     }
 }

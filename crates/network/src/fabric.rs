@@ -115,8 +115,7 @@ struct PodTable {
 impl Config {
     /// A node without a tunnel and without egress, in the usual cluster ranges.
     pub fn new(node_name: impl Into<String>, node_ip: IpAddr) -> Self {
-        let range =
-            |a, b, length| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, a, b, 0), length));
+        let range = |a, b, length| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, a, b, 0), length));
         Self {
             node_name: node_name.into(),
             node_ip,
@@ -149,19 +148,12 @@ impl Fabric {
     pub fn new(config: Config) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let stop = CancellationToken::new();
-        let listener = config
-            .tunnel
-            .as_ref()
-            .map(|tunnel| Tunnels::bind(tunnel.listen));
+        let listener = config.tunnel.as_ref().map(|tunnel| Tunnels::bind(tunnel.listen));
         let listener = listener.transpose()?;
         let inner = Arc::new_cyclic(|fabric: &Weak<Inner>| {
-            let tunnels = config
-                .tunnel
-                .as_ref()
-                .zip(listener)
-                .map(|(tunnel, listener)| {
-                    Arc::new(Tunnels::new(tunnel, listener, fabric.clone(), stop.clone()))
-                });
+            let tunnels = config.tunnel.as_ref().zip(listener).map(|(tunnel, listener)| {
+                Arc::new(Tunnels::new(tunnel, listener, fabric.clone(), stop.clone()))
+            });
             Inner {
                 node_ports: NodePorts::new(config.node_ip),
                 config,
@@ -203,11 +195,7 @@ impl Fabric {
     pub fn set_pod_cidr(&self, cidr: IpNet) {
         let cidr = cidr.trunc();
         let mut pods = self.inner.pods.write();
-        if pods
-            .addresses
-            .as_ref()
-            .is_some_and(|addresses| addresses.cidr() == cidr)
-        {
+        if pods.addresses.as_ref().is_some_and(|addresses| addresses.cidr() == cidr) {
             return;
         }
         let mut addresses = Addresses::new(cidr);
@@ -228,15 +216,10 @@ impl Fabric {
         if pods.by_sandbox.contains_key(&spec.sandbox_id) {
             return Err(Error::SandboxExists(spec.sandbox_id));
         }
-        let ip = pods
-            .addresses
-            .as_mut()
-            .ok_or(Error::NoPodCidr)?
-            .allocate(spec.address)?;
+        let ip = pods.addresses.as_mut().ok_or(Error::NoPodCidr)?.allocate(spec.address)?;
         let pod = Arc::new(Pod::new(spec, ip));
         pods.by_address.insert(ip, Arc::clone(&pod));
-        pods.by_sandbox
-            .insert(pod.spec.sandbox_id.clone(), Arc::clone(&pod));
+        pods.by_sandbox.insert(pod.spec.sandbox_id.clone(), Arc::clone(&pod));
         drop(pods);
         Ok(PodNet::new(self.clone(), pod))
     }
@@ -251,10 +234,7 @@ impl Fabric {
         let _turn = inner.turn.lock();
         let current = inner.routes.load_full();
         if request.generation < current.generation {
-            return Err(Error::StaleGeneration {
-                offered: request.generation,
-                current: current.generation,
-            });
+            return Err(Error::StaleGeneration { offered: request.generation, current: current.generation });
         }
         let routes = Arc::new(Routes::build(request, &inner.config.node_name, &current)?);
         inner.routes.store(Arc::clone(&routes));
@@ -263,10 +243,7 @@ impl Fabric {
         }
         let mut problems = routes.foreign_node_ports.clone();
         problems.extend(inner.node_ports.reconcile(self, &routes));
-        Ok(SyncResponse {
-            generation: routes.generation,
-            problems,
-        })
+        Ok(SyncResponse { generation: routes.generation, problems })
     }
 
     /// Connects to an address of the fabric with the node as the source, as probes do.
@@ -289,13 +266,9 @@ impl Fabric {
         let pod = pod.ok_or_else(|| Error::SandboxUnknown(sandbox_id.to_owned()))?;
         let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
-        let only_v6 =
-            pod.ports.listener(v4, port).is_none() && pod.ports.listener(v6, port).is_some();
+        let only_v6 = pod.ports.listener(v4, port).is_none() && pod.ports.listener(v6, port).is_some();
         let address = if only_v6 { v6 } else { v4 };
-        let (from, to) = (
-            SocketAddr::new(address, self.node_port()),
-            (address, port).into(),
-        );
+        let (from, to) = (SocketAddr::new(address, self.node_port()), (address, port).into());
         let end = self.deliver(&pod, to, from).await?;
         Ok(Stream::new(Io::Pipe(end), from, to, None))
     }
@@ -353,29 +326,17 @@ impl Fabric {
             None => pod.ports.bind(source, 0)?,
         };
         let from = SocketAddr::new(source, lease.port());
-        let io = if own {
-            Io::Pipe(self.deliver(pod, to, from).await?)
-        } else {
-            self.open(from, to).await?
-        };
+        let io = if own { Io::Pipe(self.deliver(pod, to, from).await?) } else { self.open(from, to).await? };
         Ok(Stream::new(io, from, to, Some(lease)))
     }
 
     /// A connection that came to a node port from the host network.
-    pub(crate) async fn connect_node_port(
-        &self,
-        port: u16,
-        client: SocketAddr,
-    ) -> Result<Stream, Error> {
+    pub(crate) async fn connect_node_port(&self, port: u16, client: SocketAddr) -> Result<Stream, Error> {
         let to = SocketAddr::new(self.inner.config.node_ip, port);
         let routes = self.routes();
-        let route = routes
-            .node_ports
-            .get(&port)
-            .ok_or(Error::ConnectionRefused(to))?;
-        let target = route
-            .pick(Origin::External, client.ip(), Instant::now())
-            .ok_or(Error::ConnectionRefused(to))?;
+        let route = routes.node_ports.get(&port).ok_or(Error::ConnectionRefused(to))?;
+        let target =
+            route.pick(Origin::External, client.ip(), Instant::now()).ok_or(Error::ConnectionRefused(to))?;
         let from = match route.external_policy {
             Policy::Local => client,
             Policy::Cluster => self.node_source(),
@@ -419,12 +380,7 @@ impl Fabric {
     }
 
     /// Hands a connection to whoever listens at an address of an attached pod.
-    pub(crate) async fn deliver(
-        &self,
-        pod: &Pod,
-        to: SocketAddr,
-        from: SocketAddr,
-    ) -> Result<End, Error> {
+    pub(crate) async fn deliver(&self, pod: &Pod, to: SocketAddr, from: SocketAddr) -> Result<End, Error> {
         let refused = || Error::ConnectionRefused(to);
         let queue = pod.ports.listener(to.ip(), to.port()).ok_or_else(refused)?;
         let place = match queue.try_reserve_owned() {
@@ -444,9 +400,9 @@ impl Fabric {
     async fn open(&self, from: SocketAddr, to: SocketAddr) -> Result<Io, Error> {
         let routes = self.routes();
         let target = match routes.service(&to) {
-            Some(route) => route
-                .pick(Origin::Internal, from.ip(), Instant::now())
-                .ok_or(Error::ConnectionRefused(to))?,
+            Some(route) => {
+                route.pick(Origin::Internal, from.ip(), Instant::now()).ok_or(Error::ConnectionRefused(to))?
+            }
             None if routes.is_service_ip(&to.ip()) => return Err(Error::ConnectionRefused(to)),
             None => to,
         };
@@ -461,10 +417,7 @@ impl Fabric {
         if let Some(pod) = self.local_pod(to.ip()) {
             return Ok(Io::Pipe(self.deliver(&pod, to, from).await?));
         }
-        let missing = || Error::Unreachable {
-            to,
-            why: "no pod has this address".to_owned(),
-        };
+        let missing = || Error::Unreachable { to, why: "no pod has this address".to_owned() };
         if self.own_range_has(to.ip()) {
             return Err(missing());
         }
@@ -481,26 +434,20 @@ impl Fabric {
 
     fn own_range_has(&self, address: IpAddr) -> bool {
         let pods = self.inner.pods.read();
-        pods.addresses
-            .as_ref()
-            .is_some_and(|addresses| addresses.cidr().contains(&address))
+        pods.addresses.as_ref().is_some_and(|addresses| addresses.cidr().contains(&address))
     }
 
     /// Connects over the host's network; the guest sees `to`.
     async fn connect_host(&self, host: SocketAddr, to: SocketAddr) -> Result<Io, Error> {
-        let dial =
-            async move { tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(host)).await };
+        let dial = async move { tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(host)).await };
         let dialled = AbortOnDropHandle::new(self.inner.runtime.spawn(dial)).await;
-        let socket = dialled
-            .map_err(|_| Error::NoRuntime)?
-            .map_err(|_| Error::TimedOut(to))?
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::ConnectionRefused => Error::ConnectionRefused(to),
-                std::io::ErrorKind::TimedOut => Error::TimedOut(to),
-                _ => Error::Unreachable {
-                    to,
-                    why: error.to_string(),
-                },
+        let socket =
+            dialled.map_err(|_| Error::NoRuntime)?.map_err(|_| Error::TimedOut(to))?.map_err(|error| {
+                match error.kind() {
+                    std::io::ErrorKind::ConnectionRefused => Error::ConnectionRefused(to),
+                    std::io::ErrorKind::TimedOut => Error::TimedOut(to),
+                    _ => Error::Unreachable { to, why: error.to_string() },
+                }
             })?;
         // Without it small writes wait for acknowledgements; nothing else depends on it.
         let _ = socket.set_nodelay(true);
@@ -515,18 +462,12 @@ impl Fabric {
         to: SocketAddr,
     ) -> Result<Io, Error> {
         let Some(tunnels) = self.inner.tunnels.clone() else {
-            return Err(Error::Unreachable {
-                to,
-                why: "this node has no tunnel".to_owned(),
-            });
+            return Err(Error::Unreachable { to, why: "this node has no tunnel".to_owned() });
         };
         let (near, far) = pipe::pair();
         let (answer, opened) = oneshot::channel();
         self.inner.runtime.spawn(async move {
-            let header = Header {
-                source: from,
-                destination: to,
-            };
+            let header = Header { source: from, destination: to };
             let connected = tokio::time::timeout(CONNECT_TIMEOUT, tunnels.connect(&node, header));
             match connected.await.unwrap_or(Err(Error::TimedOut(to))) {
                 Ok(tunnel) => {
@@ -550,29 +491,18 @@ impl Fabric {
         }
         let lookup = async move {
             let found = tokio::net::lookup_host((name.as_str(), 0));
-            let found = tokio::time::timeout(LOOKUP_TIMEOUT, found)
-                .await
-                .ok()?
-                .ok()?;
+            let found = tokio::time::timeout(LOOKUP_TIMEOUT, found).await.ok()?.ok()?;
             Some(found.map(|address| address.ip()).collect::<Vec<_>>())
         };
-        let found = AbortOnDropHandle::new(self.inner.runtime.spawn(lookup))
-            .await
-            .ok()??;
-        let usable: Vec<IpAddr> = found
-            .into_iter()
-            .filter(|address| never(*address).is_none())
-            .collect();
+        let found = AbortOnDropHandle::new(self.inner.runtime.spawn(lookup)).await.ok()??;
+        let usable: Vec<IpAddr> = found.into_iter().filter(|address| never(*address).is_none()).collect();
         (!usable.is_empty()).then_some(usable)
     }
 
     /// The node's own address in the fabric and a source port.
     fn node_source(&self) -> SocketAddr {
         let pods = self.inner.pods.read();
-        let address = pods
-            .addresses
-            .as_ref()
-            .map_or(self.inner.config.node_ip, Addresses::node);
+        let address = pods.addresses.as_ref().map_or(self.inner.config.node_ip, Addresses::node);
         SocketAddr::new(address, self.node_port())
     }
 

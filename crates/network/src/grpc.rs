@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use coracle_cri::network::v1::dial_request::Frame as RequestFrame;
 use coracle_cri::network::v1::dial_response::Frame as ResponseFrame;
 use coracle_cri::network::v1::node_network_server::{NodeNetwork, NodeNetworkServer};
@@ -50,10 +51,7 @@ impl NodeNetwork for NodeNetworkService {
         if request.get_ref().generation == 0 {
             return Err(Status::invalid_argument("generation must not be 0"));
         }
-        self.fabric
-            .sync(request.get_ref())
-            .map(Response::new)
-            .map_err(|error| status(&error))
+        self.fabric.sync(request.get_ref()).map(Response::new).map_err(|error| status(&error))
     }
 
     async fn dial(
@@ -70,9 +68,7 @@ impl NodeNetwork for NodeNetworkService {
         let stream = self.open(open).await?;
         let (frames, responses) = mpsc::channel(FRAMES_MAX);
         tokio::spawn(relay(stream, requests, frames));
-        Ok(Response::new(
-            Box::pin(ReceiverStream::new(responses)) as Self::DialStream
-        ))
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses)) as Self::DialStream))
     }
 }
 
@@ -98,17 +94,13 @@ impl NodeNetworkService {
 /// Carries a dialled stream until both sides have finished, one has failed, or the client
 /// has gone.
 async fn relay(stream: Stream, requests: Streaming<DialRequest>, frames: Frames) {
-    let opened = DialResponse {
-        frame: Some(ResponseFrame::Opened(true)),
-    };
+    let opened = DialResponse { frame: Some(ResponseFrame::Opened(true)) };
     if frames.send(Ok(opened)).await.is_err() {
         return;
     }
     let (mut reader, mut writer) = tokio::io::split(stream);
     let carried = {
-        let both = async {
-            tokio::try_join!(outward(&mut reader, &frames), inward(requests, &mut writer))
-        };
+        let both = async { tokio::try_join!(outward(&mut reader, &frames), inward(requests, &mut writer)) };
         tokio::select! {
             () = frames.closed() => Err(Status::cancelled("the client has gone")),
             carried = both => carried.map(|_| ()),
@@ -125,19 +117,13 @@ async fn relay(stream: Stream, requests: Streaming<DialRequest>, frames: Frames)
 async fn outward(reader: &mut ReadHalf<Stream>, frames: &Frames) -> Result<(), Status> {
     let mut buffer = vec![0; FRAME_BYTES];
     loop {
-        let count = reader
-            .read(&mut buffer)
-            .await
-            .map_err(|error| broken(&error))?;
+        let count = reader.read(&mut buffer).await.map_err(|error| broken(&error))?;
         let frame = match count {
             0 => ResponseFrame::HalfClose(true),
-            count => ResponseFrame::Data(bytes::Bytes::copy_from_slice(&buffer[..count])),
+            count => ResponseFrame::Data(Bytes::copy_from_slice(&buffer[..count])),
         };
         let response = DialResponse { frame: Some(frame) };
-        frames
-            .send(Ok(response))
-            .await
-            .map_err(|_| Status::cancelled("the client has gone"))?;
+        frames.send(Ok(response)).await.map_err(|_| Status::cancelled("the client has gone"))?;
         if count == 0 {
             return Ok(());
         }
@@ -145,17 +131,11 @@ async fn outward(reader: &mut ReadHalf<Stream>, frames: &Frames) -> Result<(), S
 }
 
 /// From the client to the fabric; the end of the requests is a half-close too.
-async fn inward(
-    mut requests: Streaming<DialRequest>,
-    writer: &mut WriteHalf<Stream>,
-) -> Result<(), Status> {
+async fn inward(mut requests: Streaming<DialRequest>, writer: &mut WriteHalf<Stream>) -> Result<(), Status> {
     while let Some(request) = requests.message().await? {
         match request.frame {
             Some(RequestFrame::Data(data)) => {
-                writer
-                    .write_all(&data)
-                    .await
-                    .map_err(|error| broken(&error))?;
+                writer.write_all(&data).await.map_err(|error| broken(&error))?;
             }
             Some(RequestFrame::HalfClose(_)) => break,
             Some(RequestFrame::Open(_)) | None => {
@@ -176,12 +156,10 @@ fn status(error: &Error) -> Status {
         Error::ConnectionRefused(_) | Error::Unreachable { .. } => Code::Unavailable,
         Error::TimedOut(_) => Code::DeadlineExceeded,
         Error::AccessDenied { .. } => Code::PermissionDenied,
-        Error::StaleGeneration { .. } | Error::NoPodCidr | Error::Detached => {
-            Code::FailedPrecondition
+        Error::StaleGeneration { .. } | Error::NoPodCidr | Error::Detached => Code::FailedPrecondition,
+        Error::InvalidRequest(_) | Error::AddressNotAvailable(_) | Error::AddressOutOfRange { .. } => {
+            Code::InvalidArgument
         }
-        Error::InvalidRequest(_)
-        | Error::AddressNotAvailable(_)
-        | Error::AddressOutOfRange { .. } => Code::InvalidArgument,
         Error::AddressInUse(_) | Error::SandboxExists(_) => Code::AlreadyExists,
         Error::PortsExhausted(_) | Error::AddressesExhausted(_) => Code::ResourceExhausted,
         Error::SandboxUnknown(_) | Error::NameNotFound(_) => Code::NotFound,

@@ -41,17 +41,11 @@ pub(crate) enum Answer {
 impl Names {
     pub(crate) fn new(domain: &str) -> Self {
         let domain = domain.trim_matches('.').to_ascii_lowercase();
-        Self {
-            domain,
-            namespaces: HashMap::new(),
-        }
+        Self { domain, namespaces: HashMap::new() }
     }
 
     pub(crate) fn add(&mut self, namespace: &str, service: &str, names: ServiceNames) {
-        self.namespaces
-            .entry(namespace.to_owned())
-            .or_default()
-            .insert(service.to_owned(), names);
+        self.namespaces.entry(namespace.to_owned()).or_default().insert(service.to_owned(), names);
     }
 
     /// Resolves a name as a pod of `namespace` writes it; a final dot makes it absolute.
@@ -77,10 +71,7 @@ impl Names {
         if name == self.domain {
             return Answer::Missing;
         }
-        match name
-            .strip_suffix(&self.domain)
-            .and_then(|rest| rest.strip_suffix('.'))
-        {
+        match name.strip_suffix(&self.domain).and_then(|rest| rest.strip_suffix('.')) {
             Some(relative) => self.relative(relative),
             None => Answer::Outside(name.to_owned()),
         }
@@ -94,34 +85,17 @@ impl Names {
             [host, service, namespace, "svc"] => (Some(*host), *service, *namespace),
             _ => return Answer::Missing,
         };
-        let found = self
-            .namespaces
-            .get(namespace)
-            .and_then(|services| services.get(service));
-        let Some(names) = found else {
-            return Answer::Missing;
-        };
+        let found = self.namespaces.get(namespace).and_then(|services| services.get(service));
+        let Some(names) = found else { return Answer::Missing };
         let addresses: Vec<IpAddr> = match (host, &names.external_name) {
             (None, Some(target)) => {
                 return Answer::Alias(target.trim_end_matches('.').to_ascii_lowercase());
             }
-            (Some(host), _) => names
-                .hosts
-                .get(host)
-                .into_iter()
-                .flatten()
-                .copied()
-                .collect(),
-            (None, None) if names.cluster_ips.is_empty() => {
-                names.endpoints.iter().copied().collect()
-            }
+            (Some(host), _) => names.hosts.get(host).into_iter().flatten().copied().collect(),
+            (None, None) if names.cluster_ips.is_empty() => names.endpoints.iter().copied().collect(),
             (None, None) => names.cluster_ips.clone(),
         };
-        if addresses.is_empty() {
-            Answer::Missing
-        } else {
-            Answer::Addresses(addresses)
-        }
+        if addresses.is_empty() { Answer::Missing } else { Answer::Addresses(addresses) }
     }
 }
 
@@ -135,10 +109,7 @@ mod tests {
 
     fn names() -> Names {
         let mut names = Names::new("Cluster.local.");
-        let web = ServiceNames {
-            cluster_ips: vec![ip("10.0.0.9")],
-            ..ServiceNames::default()
-        };
+        let web = ServiceNames { cluster_ips: vec![ip("10.0.0.9")], ..ServiceNames::default() };
         names.add("default", "web", web);
         let db = ServiceNames {
             endpoints: BTreeSet::from([ip("10.128.0.3"), ip("10.128.0.2")]),
@@ -146,10 +117,8 @@ mod tests {
             ..ServiceNames::default()
         };
         names.add("data", "db", db);
-        let alias = ServiceNames {
-            external_name: Some("Example.org.".to_owned()),
-            ..ServiceNames::default()
-        };
+        let alias =
+            ServiceNames { external_name: Some("Example.org.".to_owned()), ..ServiceNames::default() };
         names.add("default", "out", alias);
         names.add("default", "empty", ServiceNames::default());
         names
@@ -157,11 +126,7 @@ mod tests {
 
     fn text(answer: &Answer) -> String {
         match answer {
-            Answer::Addresses(all) => all
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" "),
+            Answer::Addresses(all) => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             Answer::Alias(name) => format!("-> {name}"),
             Answer::Missing => "missing".to_owned(),
             Answer::Outside(name) => format!("? {name}"),
@@ -197,11 +162,7 @@ mod tests {
             ("..", "default", "? ."),
         ];
         for (name, namespace, expected) in cases {
-            assert_eq!(
-                text(&names.lookup(name, namespace)),
-                expected,
-                "{name} in {namespace}"
-            );
+            assert_eq!(text(&names.lookup(name, namespace)), expected, "{name} in {namespace}");
         }
     }
 }

@@ -36,11 +36,7 @@ pub(crate) struct NodePorts {
 impl NodePorts {
     pub(crate) fn new(address: IpAddr) -> Self {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self {
-            address,
-            open: Mutex::default(),
-            places,
-        }
+        Self { address, open: Mutex::default(), places }
     }
 
     /// Makes the open ports those of the snapshot; tells which could not be opened.
@@ -79,16 +75,11 @@ impl NodePorts {
         let _runtime = fabric.runtime().enter();
         let socket = TcpListener::from_std(socket)?;
         let stop = fabric.inner.stop.child_token();
-        let acceptor = Acceptor {
-            port,
-            fabric: Arc::downgrade(&fabric.inner),
-            places: Arc::clone(&self.places),
-        };
+        let acceptor =
+            Acceptor { port, fabric: Arc::downgrade(&fabric.inner), places: Arc::clone(&self.places) };
         let stopped = stop.clone();
         tokio::spawn(async move {
-            stopped
-                .run_until_cancelled_owned(acceptor.serve(socket))
-                .await;
+            stopped.run_until_cancelled_owned(acceptor.serve(socket)).await;
         });
         Ok(stop.drop_guard())
     }
@@ -104,14 +95,10 @@ struct Acceptor {
 impl Acceptor {
     async fn serve(self, socket: TcpListener) {
         loop {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                return;
-            };
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match socket.accept().await {
                 Ok((client, from)) => {
-                    let Some(inner) = self.fabric.upgrade() else {
-                        return;
-                    };
+                    let Some(inner) = self.fabric.upgrade() else { return };
                     tokio::spawn(relay(Fabric { inner }, self.port, client, from, place));
                 }
                 Err(error) => {

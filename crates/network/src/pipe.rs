@@ -20,17 +20,8 @@ const KEPT_BYTES_MAX: usize = 4 * 1024;
 /// Makes a connected pair.
 pub(crate) fn pair() -> (End, End) {
     let pipe = Arc::new(Pipe::default());
-    let far = End {
-        pipe: Arc::clone(&pipe),
-        side: Side::B,
-    };
-    (
-        End {
-            pipe,
-            side: Side::A,
-        },
-        far,
-    )
+    let far = End { pipe: Arc::clone(&pipe), side: Side::B };
+    (End { pipe, side: Side::A }, far)
 }
 
 /// One end of a connection.
@@ -72,11 +63,7 @@ enum Ended {
 
 impl End {
     /// Reads what is there; at the end of the stream, nothing.
-    pub(crate) fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -99,11 +86,7 @@ impl End {
     }
 
     /// Writes as much as there is room for; waits where there is none.
-    pub(crate) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         if data.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -172,11 +155,7 @@ impl Drop for End {
         let writer = direction.writer.take();
         drop(direction);
         wake(writer);
-        self.end_outgoing(if unread {
-            Ended::Reset
-        } else {
-            Ended::Finished
-        });
+        self.end_outgoing(if unread { Ended::Reset } else { Ended::Finished });
     }
 }
 
@@ -239,10 +218,7 @@ mod tests {
         assert_eq!(read(&mut b, 8).await.unwrap(), b"");
         assert_eq!(write(&mut b, b"pong").await.unwrap(), 4);
         assert_eq!(read(&mut a, 8).await.unwrap(), b"pong");
-        assert_eq!(
-            write(&mut a, b"more").await.unwrap_err().kind(),
-            io::ErrorKind::BrokenPipe
-        );
+        assert_eq!(write(&mut a, b"more").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[tokio::test]
@@ -254,10 +230,7 @@ mod tests {
             let written = write(&mut a, &big[..1]).await;
             (a, written)
         });
-        assert_eq!(
-            read(&mut b, PIPE_BYTES_MAX).await.unwrap().len(),
-            PIPE_BYTES_MAX
-        );
+        assert_eq!(read(&mut b, PIPE_BYTES_MAX).await.unwrap().len(), PIPE_BYTES_MAX);
         let (_a, written) = writer.await.unwrap();
         assert_eq!(written.unwrap(), 1);
         assert_eq!(read(&mut b, 8).await.unwrap(), [7]);
@@ -270,10 +243,7 @@ mod tests {
         drop(a);
         assert_eq!(read(&mut b, 8).await.unwrap(), b"bye");
         assert_eq!(read(&mut b, 8).await.unwrap(), b"");
-        assert_eq!(
-            write(&mut b, b"x").await.unwrap_err().kind(),
-            io::ErrorKind::ConnectionReset
-        );
+        assert_eq!(write(&mut b, b"x").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]
@@ -281,10 +251,7 @@ mod tests {
         let (mut a, b) = pair();
         write(&mut a, b"unread").await.unwrap();
         drop(b);
-        assert_eq!(
-            read(&mut a, 8).await.unwrap_err().kind(),
-            io::ErrorKind::ConnectionReset
-        );
+        assert_eq!(read(&mut a, 8).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]
@@ -294,9 +261,6 @@ mod tests {
         a.finish();
         a.abort();
         assert_eq!(read(&mut b, 8).await.unwrap(), b"half");
-        assert_eq!(
-            read(&mut b, 8).await.unwrap_err().kind(),
-            io::ErrorKind::ConnectionReset
-        );
+        assert_eq!(read(&mut b, 8).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 }

@@ -24,11 +24,7 @@ pub(crate) struct Pod {
 
 impl Pod {
     pub(crate) fn new(spec: AttachSpec, ip: IpAddr) -> Self {
-        Self {
-            spec,
-            ip,
-            ports: Ports::new(),
-        }
+        Self { spec, ip, ports: Ports::new() }
     }
 
     /// Whether the address means the pod itself when the pod uses it.
@@ -81,10 +77,7 @@ impl PodNet {
             return Err(Error::AddressNotAvailable(address));
         }
         let lease = self.pod.ports.bind(address, port)?;
-        Ok(Bound {
-            net: self.clone(),
-            lease,
-        })
+        Ok(Bound { net: self.clone(), lease })
     }
 
     /// Listens at `address`, or where it is `None` at every address of the pod's family,
@@ -97,8 +90,7 @@ impl PodNet {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        self.bind(address.unwrap_or(every), port)?
-            .listen(BACKLOG_DEFAULT)
+        self.bind(address.unwrap_or(every), port)?.listen(BACKLOG_DEFAULT)
     }
 
     /// Connects to a pod, a Service, the pod itself, or beyond the cluster.
@@ -151,10 +143,7 @@ impl Bound {
     /// [`Error::Detached`].
     pub fn listen(self, backlog: usize) -> Result<Listener, Error> {
         let queue = self.lease.listen(backlog)?;
-        Ok(Listener {
-            queue,
-            lease: self.lease,
-        })
+        Ok(Listener { queue, lease: self.lease })
     }
 
     /// Connects from this port.
@@ -190,8 +179,6 @@ impl Listener {
 
     /// The next connection, for callers that poll.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
-        self.queue
-            .poll_recv(cx)
-            .map(|next| next.ok_or(Error::Detached))
+        self.queue.poll_recv(cx).map(|next| next.ok_or(Error::Detached))
     }
 }

@@ -52,14 +52,8 @@ pub(crate) struct PortLease {
 
 impl Ports {
     pub(crate) fn new() -> Arc<Self> {
-        let table = Table {
-            slots: HashMap::new(),
-            next: rand::random_range(EPHEMERAL),
-            closed: false,
-        };
-        Arc::new(Self {
-            table: Mutex::new(table),
-        })
+        let table = Table { slots: HashMap::new(), next: rand::random_range(EPHEMERAL), closed: false };
+        Arc::new(Self { table: Mutex::new(table) })
     }
 
     /// Binds `port` at `address`; port 0 chooses an ephemeral one.
@@ -75,15 +69,8 @@ impl Ports {
             }
             port => port,
         };
-        table.slots.entry(port).or_default().push(Slot {
-            address,
-            queue: None,
-        });
-        Ok(PortLease {
-            ports: Arc::clone(self),
-            address,
-            port,
-        })
+        table.slots.entry(port).or_default().push(Slot { address, queue: None });
+        Ok(PortLease { ports: Arc::clone(self), address, port })
     }
 
     /// The queue of whoever listens at `address` and `port`.
@@ -92,9 +79,9 @@ impl Ports {
         let slots = table.slots.get(&port)?;
         let exact = slots.iter().find(|slot| slot.address == address);
         let wildcard = || {
-            slots.iter().find(|slot| {
-                slot.address.is_unspecified() && slot.address.is_ipv4() == address.is_ipv4()
-            })
+            slots
+                .iter()
+                .find(|slot| slot.address.is_unspecified() && slot.address.is_ipv4() == address.is_ipv4())
         };
         exact.or_else(wildcard)?.queue.clone()
     }
@@ -115,13 +102,9 @@ impl Ports {
 
     fn release(&self, address: IpAddr, port: u16) {
         let mut table = self.table.lock();
-        let Some(slots) = table.slots.get_mut(&port) else {
-            return;
-        };
-        let removed = slots
-            .iter()
-            .position(|slot| slot.address == address)
-            .map(|index| slots.swap_remove(index));
+        let Some(slots) = table.slots.get_mut(&port) else { return };
+        let removed =
+            slots.iter().position(|slot| slot.address == address).map(|index| slots.swap_remove(index));
         if slots.is_empty() {
             table.slots.remove(&port);
         }
@@ -144,11 +127,7 @@ impl Table {
     fn ephemeral(&mut self, address: IpAddr) -> Result<u16, Error> {
         for _ in EPHEMERAL {
             let port = self.next;
-            self.next = if port >= *EPHEMERAL.end() {
-                *EPHEMERAL.start()
-            } else {
-                port + 1
-            };
+            self.next = if port >= *EPHEMERAL.end() { *EPHEMERAL.start() } else { port + 1 };
             if !self.conflicts(address, port) {
                 return Ok(port);
             }
@@ -208,11 +187,7 @@ mod tests {
         for (first, second, conflict) in cases {
             let ports = Ports::new();
             let _held = ports.bind(ip(first), 80).unwrap();
-            assert_eq!(
-                ports.bind(ip(second), 80).is_err(),
-                conflict,
-                "{first} {second}"
-            );
+            assert_eq!(ports.bind(ip(second), 80).is_err(), conflict, "{first} {second}");
         }
     }
 
@@ -220,10 +195,7 @@ mod tests {
     fn a_dropped_lease_frees_the_port_and_its_listener() {
         let ports = Ports::new();
         let lease = ports.bind(ip("0.0.0.0"), 80).unwrap();
-        assert!(
-            ports.listener(ip("10.0.0.5"), 80).is_none(),
-            "bound, not listening"
-        );
+        assert!(ports.listener(ip("10.0.0.5"), 80).is_none(), "bound, not listening");
         let accepted = lease.listen(4).unwrap();
         assert!(ports.listener(ip("10.0.0.5"), 80).is_some());
         assert!(ports.listener(ip("::1"), 80).is_none());
@@ -244,18 +216,10 @@ mod tests {
     #[test]
     fn ephemeral_ports_are_distinct_and_run_out() {
         let ports = Ports::new();
-        let leases: Vec<_> = EPHEMERAL
-            .map(|_| ports.bind(ip("10.0.0.5"), 0).unwrap())
-            .collect();
+        let leases: Vec<_> = EPHEMERAL.map(|_| ports.bind(ip("10.0.0.5"), 0).unwrap()).collect();
         assert!(leases.iter().all(|lease| EPHEMERAL.contains(&lease.port())));
-        assert!(matches!(
-            ports.bind(ip("10.0.0.5"), 0),
-            Err(Error::PortsExhausted(_))
-        ));
-        assert!(
-            ports.bind(ip("127.0.0.1"), 0).is_ok(),
-            "another address has its own"
-        );
+        assert!(matches!(ports.bind(ip("10.0.0.5"), 0), Err(Error::PortsExhausted(_))));
+        assert!(ports.bind(ip("127.0.0.1"), 0).is_ok(), "another address has its own");
         drop(leases);
         assert!(ports.bind(ip("10.0.0.5"), 0).is_ok());
     }
@@ -265,10 +229,7 @@ mod tests {
         let ports = Ports::new();
         let lease = ports.bind(ip("10.0.0.5"), 80).unwrap();
         ports.close();
-        assert!(matches!(
-            ports.bind(ip("10.0.0.5"), 81),
-            Err(Error::Detached)
-        ));
+        assert!(matches!(ports.bind(ip("10.0.0.5"), 81), Err(Error::Detached)));
         assert!(matches!(lease.listen(1), Err(Error::Detached)));
     }
 }

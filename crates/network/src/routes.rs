@@ -39,11 +39,7 @@ pub(crate) struct NodeRoute {
 
 impl Routes {
     /// Indexes a request for the node called `node`.
-    pub(crate) fn build(
-        request: &wire::SyncRequest,
-        node: &str,
-        previous: &Self,
-    ) -> Result<Self, Error> {
+    pub(crate) fn build(request: &wire::SyncRequest, node: &str, previous: &Self) -> Result<Self, Error> {
         let mut routes = Self {
             generation: request.generation,
             names: Names::new(&request.cluster_domain),
@@ -58,9 +54,10 @@ impl Routes {
         }
         for route in &request.host_routes {
             let from = SocketAddr::new(ip(&route.address)?, port(route.port)?);
-            let to = route.host_address.parse().map_err(|_| {
-                Error::InvalidRequest(format!("host address {:?}", route.host_address))
-            })?;
+            let to = route
+                .host_address
+                .parse()
+                .map_err(|_| Error::InvalidRequest(format!("host address {:?}", route.host_address)))?;
             routes.host_routes.insert(from, to);
         }
         Ok(routes)
@@ -93,11 +90,7 @@ impl Routes {
     }
 
     fn states(&self) -> HashMap<&PortId, &Arc<PortRoute>> {
-        self.virtuals
-            .values()
-            .chain(self.node_ports.values())
-            .map(|route| (&route.id, route))
-            .collect()
+        self.virtuals.values().chain(self.node_ports.values()).map(|route| (&route.id, route)).collect()
     }
 
     fn add_service(
@@ -106,16 +99,8 @@ impl Routes {
         node: &str,
         states: &HashMap<&PortId, &Arc<PortRoute>>,
     ) -> Result<(), Error> {
-        let cluster_ips = service
-            .cluster_ips
-            .iter()
-            .map(|text| ip(text))
-            .collect::<Result<Vec<_>, _>>()?;
-        self.names.add(
-            &service.namespace,
-            &service.name,
-            names_of(service, &cluster_ips)?,
-        );
+        let cluster_ips = service.cluster_ips.iter().map(|text| ip(text)).collect::<Result<Vec<_>, _>>()?;
+        self.names.add(&service.namespace, &service.name, names_of(service, &cluster_ips)?);
         self.service_ips.extend(&cluster_ips);
         if !service.external_name.is_empty() {
             return Ok(());
@@ -124,8 +109,7 @@ impl Routes {
             match Protocol::try_from(wire_port.protocol) {
                 Ok(Protocol::Tcp) => {}
                 Ok(Protocol::Udp | Protocol::Sctp) => {
-                    self.foreign_node_ports
-                        .extend(not_carried(service, wire_port));
+                    self.foreign_node_ports.extend(not_carried(service, wire_port));
                     continue;
                 }
                 Ok(Protocol::Unspecified) | Err(_) => {
@@ -138,8 +122,7 @@ impl Routes {
             }
             let route = Arc::new(port_route(service, wire_port, node, states)?);
             for address in &cluster_ips {
-                self.virtuals
-                    .insert((*address, route.id.port).into(), Arc::clone(&route));
+                self.virtuals.insert((*address, route.id.port).into(), Arc::clone(&route));
             }
             if wire_port.node_port != 0 {
                 self.node_ports.insert(port(wire_port.node_port)?, route);
@@ -149,16 +132,12 @@ impl Routes {
     }
 
     fn add_node(&mut self, node: &wire::Node) -> Result<(), Error> {
-        let route = Arc::new(NodeRoute {
-            name: node.name.clone(),
-            tunnel_address: node.tunnel_address.clone(),
-        });
+        let route =
+            Arc::new(NodeRoute { name: node.name.clone(), tunnel_address: node.tunnel_address.clone() });
         for text in &node.pod_cidrs {
-            let range: IpNet = text
-                .parse()
-                .map_err(|_| Error::InvalidRequest(format!("pod range {text:?}")))?;
-            self.nodes
-                .insert(range.network(), (range, Arc::clone(&route)));
+            let range: IpNet =
+                text.parse().map_err(|_| Error::InvalidRequest(format!("pod range {text:?}")))?;
+            self.nodes.insert(range.network(), (range, Arc::clone(&route)));
         }
         Ok(())
     }
@@ -186,19 +165,12 @@ fn port_route(
         external: usable(&endpoints, external_policy),
         external_policy,
         affinity: Duration::from_secs(service.affinity_timeout_s.into()),
-        state: states
-            .get(&id)
-            .map(|route| Arc::clone(&route.state))
-            .unwrap_or_default(),
+        state: states.get(&id).map(|route| Arc::clone(&route.state)).unwrap_or_default(),
         id,
     })
 }
 
-fn candidate(
-    endpoint: &wire::Endpoint,
-    node: &str,
-    publish_not_ready: bool,
-) -> Result<Candidate, Error> {
+fn candidate(endpoint: &wire::Endpoint, node: &str, publish_not_ready: bool) -> Result<Candidate, Error> {
     Ok(Candidate {
         address: SocketAddr::new(ip(&endpoint.address)?, port(endpoint.port)?),
         local: endpoint.node == node,
@@ -224,20 +196,13 @@ fn names_of(service: &wire::Service, cluster_ips: &[IpAddr]) -> Result<ServiceNa
         let address = ip(&endpoint.address)?;
         names.endpoints.insert(address);
         if !endpoint.hostname.is_empty() {
-            names
-                .hosts
-                .entry(endpoint.hostname.to_ascii_lowercase())
-                .or_default()
-                .insert(address);
+            names.hosts.entry(endpoint.hostname.to_ascii_lowercase()).or_default().insert(address);
         }
     }
     Ok(names)
 }
 
-fn not_carried(
-    service: &wire::Service,
-    wire_port: &wire::ServicePort,
-) -> Option<wire::PortProblem> {
+fn not_carried(service: &wire::Service, wire_port: &wire::ServicePort) -> Option<wire::PortProblem> {
     (wire_port.node_port != 0).then(|| wire::PortProblem {
         namespace: service.namespace.clone(),
         service: service.name.clone(),
@@ -248,8 +213,7 @@ fn not_carried(
 }
 
 fn ip(text: &str) -> Result<IpAddr, Error> {
-    text.parse()
-        .map_err(|_| Error::InvalidRequest(format!("address {text:?}")))
+    text.parse().map_err(|_| Error::InvalidRequest(format!("address {text:?}")))
 }
 
 fn port(number: u32) -> Result<u16, Error> {
@@ -321,11 +285,7 @@ mod tests {
         assert!(routes.node_ports.contains_key(&30080));
         let host = routes.host_route(&"10.127.255.1:6443".parse().unwrap());
         assert_eq!(host, Some("127.0.0.1:7000".parse().unwrap()));
-        let node = |address: &str| {
-            routes
-                .node_of(&address.parse().unwrap())
-                .map(|node| node.name.as_str())
-        };
+        let node = |address: &str| routes.node_of(&address.parse().unwrap()).map(|node| node.name.as_str());
         assert_eq!(node("10.128.0.5"), Some("a"));
         assert_eq!(node("10.128.127.255"), Some("b"));
         assert_eq!(node("10.128.128.0"), None);
@@ -375,10 +335,7 @@ mod tests {
         for (index, breaker) in breakers.iter().enumerate() {
             let mut request = request();
             breaker(&mut request);
-            assert!(
-                matches!(build(&request), Err(Error::InvalidRequest(_))),
-                "{index}"
-            );
+            assert!(matches!(build(&request), Err(Error::InvalidRequest(_))), "{index}");
         }
     }
 }

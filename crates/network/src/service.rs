@@ -121,10 +121,7 @@ impl Default for PortState {
     /// Starts at a random turn, so that the nodes of a cluster do not all begin with the
     /// same endpoint.
     fn default() -> Self {
-        Self {
-            turn: AtomicUsize::new(usize::from(rand::random::<u16>())),
-            sticky: Mutex::default(),
-        }
+        Self { turn: AtomicUsize::new(usize::from(rand::random::<u16>())), sticky: Mutex::default() }
     }
 }
 
@@ -150,13 +147,7 @@ impl PortState {
         if sticky.len() >= AFFINITY_CLIENTS_MAX && !sticky.contains_key(&client) {
             forget(&mut sticky, timeout, now);
         }
-        sticky.insert(
-            client,
-            Sticky {
-                endpoint,
-                seen: now,
-            },
-        );
+        sticky.insert(client, Sticky { endpoint, seen: now });
         endpoint
     }
 }
@@ -166,10 +157,7 @@ fn forget(sticky: &mut HashMap<IpAddr, Sticky>, timeout: Duration, now: Instant)
     if sticky.len() < AFFINITY_CLIENTS_MAX {
         return;
     }
-    let oldest = sticky
-        .iter()
-        .min_by_key(|(_, known)| known.seen)
-        .map(|(client, _)| *client);
+    let oldest = sticky.iter().min_by_key(|(_, known)| known.seen).map(|(client, _)| *client);
     if let Some(client) = oldest {
         sticky.remove(&client);
     }
@@ -190,20 +178,12 @@ mod tests {
     }
 
     fn ports(endpoints: &[Candidate], policy: Policy) -> Vec<u16> {
-        usable(endpoints, policy)
-            .iter()
-            .map(SocketAddr::port)
-            .collect()
+        usable(endpoints, policy).iter().map(SocketAddr::port).collect()
     }
 
     #[test]
     fn ready_first_then_serving_while_terminating() {
-        let all = [
-            endpoint(1, "rs"),
-            endpoint(2, "st"),
-            endpoint(3, ""),
-            endpoint(4, "lrs"),
-        ];
+        let all = [endpoint(1, "rs"), endpoint(2, "st"), endpoint(3, ""), endpoint(4, "lrs")];
         assert_eq!(ports(&all, Policy::Cluster), [1, 4]);
         assert_eq!(ports(&all, Policy::Local), [4]);
         let leaving = [endpoint(1, "st"), endpoint(2, "lst"), endpoint(3, "t")];
@@ -213,16 +193,9 @@ mod tests {
     }
 
     fn route(affinity_s: u64, endpoints: &[u16]) -> PortRoute {
-        let endpoints: Vec<SocketAddr> = endpoints
-            .iter()
-            .map(|port| endpoint(*port, "r").address)
-            .collect();
+        let endpoints: Vec<SocketAddr> = endpoints.iter().map(|port| endpoint(*port, "r").address).collect();
         PortRoute {
-            id: PortId {
-                namespace: "d".into(),
-                service: "s".into(),
-                port: 80,
-            },
+            id: PortId { namespace: "d".into(), service: "s".into(), port: 80 },
             internal: endpoints.clone(),
             external: endpoints,
             external_policy: Policy::Cluster,
@@ -235,14 +208,8 @@ mod tests {
     fn every_endpoint_has_its_turn() {
         let route = route(0, &[1, 2, 3]);
         let client = "10.128.0.2".parse().unwrap();
-        let mut seen: Vec<u16> = (0..3)
-            .map(|_| {
-                route
-                    .pick(Origin::Internal, client, Instant::now())
-                    .unwrap()
-                    .port()
-            })
-            .collect();
+        let mut seen: Vec<u16> =
+            (0..3).map(|_| route.pick(Origin::Internal, client, Instant::now()).unwrap().port()).collect();
         seen.sort_unstable();
         assert_eq!(seen, [1, 2, 3]);
     }
@@ -258,15 +225,8 @@ mod tests {
         let late = soon + Duration::from_secs(11);
         assert_ne!(route.pick(Origin::Internal, client, late), Some(first));
         let state = Arc::clone(&route.state);
-        let gone = PortRoute {
-            state,
-            ..self::route(10, &[3])
-        };
-        assert_eq!(
-            gone.pick(Origin::Internal, client, late)
-                .map(|to| to.port()),
-            Some(3)
-        );
+        let gone = PortRoute { state, ..self::route(10, &[3]) };
+        assert_eq!(gone.pick(Origin::Internal, client, late).map(|to| to.port()), Some(3));
     }
 
     #[test]
@@ -275,11 +235,7 @@ mod tests {
         let now = Instant::now();
         for number in 0..AFFINITY_CLIENTS_MAX as u32 + 10 {
             let client = IpAddr::V4(std::net::Ipv4Addr::from(number));
-            route.pick(
-                Origin::External,
-                client,
-                now + Duration::from_millis(number.into()),
-            );
+            route.pick(Origin::External, client, now + Duration::from_millis(number.into()));
         }
         assert!(route.state.sticky.lock().len() <= AFFINITY_CLIENTS_MAX);
     }
@@ -287,9 +243,6 @@ mod tests {
     #[test]
     fn no_endpoint_no_answer() {
         let client = "10.128.0.2".parse().unwrap();
-        assert_eq!(
-            route(0, &[]).pick(Origin::Internal, client, Instant::now()),
-            None
-        );
+        assert_eq!(route(0, &[]).pick(Origin::Internal, client, Instant::now()), None);
     }
 }

@@ -32,18 +32,8 @@ pub(crate) enum Io {
 }
 
 impl Stream {
-    pub(crate) fn new(
-        io: Io,
-        local: SocketAddr,
-        peer: SocketAddr,
-        lease: Option<PortLease>,
-    ) -> Self {
-        Self {
-            io,
-            local,
-            peer,
-            _lease: lease,
-        }
+    pub(crate) fn new(io: Io, local: SocketAddr, peer: SocketAddr, lease: Option<PortLease>) -> Self {
+        Self { io, local, peer, _lease: lease }
     }
 
     /// The address this side has in the fabric.
@@ -75,11 +65,7 @@ impl fmt::Debug for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().io {
             Io::Pipe(end) => end.poll_read(cx, buf),
             Io::Host(socket) => Pin::new(socket).poll_read(cx, buf),
@@ -88,11 +74,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().io {
             Io::Pipe(end) => end.poll_write(cx, data),
             Io::Host(socket) => Pin::new(socket).poll_write(cx, data),

@@ -61,34 +61,13 @@ async fn refusals_are_told_apart() {
         async move { client.connect(to).await.map(|stream| stream.peer_addr()) }
     };
     let nobody = SocketAddr::new(server.ip(), 81).to_string();
-    assert!(matches!(
-        connect(&nobody).await,
-        Err(Error::ConnectionRefused(_))
-    ));
-    assert!(matches!(
-        connect("10.128.0.99:80").await,
-        Err(Error::Unreachable { .. })
-    ));
-    assert!(matches!(
-        connect("10.0.0.1:443").await,
-        Err(Error::Unreachable { .. })
-    ));
-    assert!(matches!(
-        connect("127.0.0.1:80").await,
-        Err(Error::ConnectionRefused(_))
-    ));
-    assert!(matches!(
-        connect("169.254.169.254:80").await,
-        Err(Error::AccessDenied { .. })
-    ));
-    assert!(matches!(
-        connect("93.184.216.34:80").await,
-        Err(Error::AccessDenied { .. })
-    ));
-    assert!(matches!(
-        fabric.dial(ip("127.0.0.1"), 22).await,
-        Err(Error::AccessDenied { .. })
-    ));
+    assert!(matches!(connect(&nobody).await, Err(Error::ConnectionRefused(_))));
+    assert!(matches!(connect("10.128.0.99:80").await, Err(Error::Unreachable { .. })));
+    assert!(matches!(connect("10.0.0.1:443").await, Err(Error::Unreachable { .. })));
+    assert!(matches!(connect("127.0.0.1:80").await, Err(Error::ConnectionRefused(_))));
+    assert!(matches!(connect("169.254.169.254:80").await, Err(Error::AccessDenied { .. })));
+    assert!(matches!(connect("93.184.216.34:80").await, Err(Error::AccessDenied { .. })));
+    assert!(matches!(fabric.dial(ip("127.0.0.1"), 22).await, Err(Error::AccessDenied { .. })));
 }
 
 #[tokio::test]
@@ -97,28 +76,14 @@ async fn each_pod_has_its_own_loopback() {
     let (one, two) = (attach(&fabric, "one"), attach(&fabric, "two"));
     let mut listener = one.listen(Some(ip("127.0.0.1")), 80).unwrap();
     assert!(two.connect("127.0.0.1:80".parse().unwrap()).await.is_err());
-    assert!(
-        two.connect((one.ip(), 80).into()).await.is_err(),
-        "loopback only"
-    );
+    assert!(two.connect((one.ip(), 80).into()).await.is_err(), "loopback only");
     let out = one.connect("0.0.0.0:80".parse().unwrap()).await.unwrap();
     assert_eq!(out.peer_addr(), "127.0.0.1:80".parse().unwrap());
-    assert!(
-        listener
-            .accept()
-            .await
-            .unwrap()
-            .peer_addr()
-            .ip()
-            .is_loopback()
-    );
+    assert!(listener.accept().await.unwrap().peer_addr().ip().is_loopback());
 
     let mut v6 = one.listen(Some(ip("::1")), 80).unwrap();
     one.connect("[::1]:80".parse().unwrap()).await.unwrap();
-    assert_eq!(
-        v6.accept().await.unwrap().local_addr(),
-        "[::1]:80".parse().unwrap()
-    );
+    assert_eq!(v6.accept().await.unwrap().local_addr(), "[::1]:80".parse().unwrap());
 }
 
 #[tokio::test]
@@ -127,19 +92,13 @@ async fn ports_are_taken_and_freed() {
     let pod = attach(&fabric, "pod");
     let listener = pod.listen(None, 80).unwrap();
     assert!(matches!(pod.listen(None, 80), Err(Error::AddressInUse(_))));
-    assert!(matches!(
-        pod.listen(Some(ip("1.2.3.4")), 80),
-        Err(Error::AddressNotAvailable(_))
-    ));
+    assert!(matches!(pod.listen(Some(ip("1.2.3.4")), 80), Err(Error::AddressNotAvailable(_))));
     drop(listener);
     let bound = pod.bind(ip("0.0.0.0"), 0).unwrap();
     assert!(bound.local_addr().port() >= 32768);
     let mut listener = pod.listen(None, 80).unwrap();
     let out = bound.connect((pod.ip(), 80).into()).await.unwrap();
-    assert_eq!(
-        listener.accept().await.unwrap().peer_addr().port(),
-        out.local_addr().port()
-    );
+    assert_eq!(listener.accept().await.unwrap().peer_addr().port(), out.local_addr().port());
 }
 
 #[tokio::test]
@@ -157,19 +116,9 @@ async fn a_full_backlog_waits_and_a_closed_listener_resets() {
     let mut second = waiting.await.unwrap().unwrap();
     second.write_all(b"x").await.unwrap();
     drop(listener);
-    assert_eq!(
-        first.read(&mut [0]).await.unwrap(),
-        0,
-        "accepted, then dropped"
-    );
-    assert!(
-        second.read(&mut [0]).await.is_err(),
-        "reset with unread input"
-    );
-    assert!(matches!(
-        client.connect(to).await,
-        Err(Error::ConnectionRefused(_))
-    ));
+    assert_eq!(first.read(&mut [0]).await.unwrap(), 0, "accepted, then dropped");
+    assert!(second.read(&mut [0]).await.is_err(), "reset with unread input");
+    assert!(matches!(client.connect(to).await, Err(Error::ConnectionRefused(_))));
 }
 
 #[tokio::test]
@@ -180,23 +129,14 @@ async fn leaving_frees_the_address_and_ends_listeners() {
     server.detach();
     assert!(matches!(listener.accept().await, Err(Error::Detached)));
     assert!(matches!(server.listen(None, 81), Err(Error::Detached)));
-    assert!(matches!(
-        server.connect((client.ip(), 80).into()).await,
-        Err(Error::Detached)
-    ));
+    assert!(matches!(server.connect((client.ip(), 80).into()).await, Err(Error::Detached)));
     assert!(client.connect((server.ip(), 80).into()).await.is_err());
-    let spec = AttachSpec {
-        sandbox_id: "again".to_owned(),
-        address: Some(server.ip()),
-        ..AttachSpec::default()
-    };
+    let spec =
+        AttachSpec { sandbox_id: "again".to_owned(), address: Some(server.ip()), ..AttachSpec::default() };
     let again = fabric.attach(spec.clone()).unwrap();
     assert_eq!(again.ip(), server.ip());
     server.detach();
-    assert!(
-        matches!(fabric.attach(spec), Err(Error::SandboxExists(_))),
-        "still attached"
-    );
+    assert!(matches!(fabric.attach(spec), Err(Error::SandboxExists(_))), "still attached");
 }
 
 #[tokio::test]
@@ -205,33 +145,16 @@ async fn the_node_dials_pods_and_their_loopback() {
     let pod = attach(&fabric, "pod");
     let mut listener = pod.listen(None, 80).unwrap();
     fabric.dial(pod.ip(), 80).await.unwrap();
-    assert_eq!(
-        listener.accept().await.unwrap().peer_addr().ip(),
-        ip("10.128.0.1")
-    );
+    assert_eq!(listener.accept().await.unwrap().peer_addr().ip(), ip("10.128.0.1"));
     fabric.dial_sandbox("pod", 80).await.unwrap();
-    assert!(
-        listener
-            .accept()
-            .await
-            .unwrap()
-            .peer_addr()
-            .ip()
-            .is_loopback()
-    );
-    assert!(matches!(
-        fabric.dial_sandbox("nope", 80).await,
-        Err(Error::SandboxUnknown(_))
-    ));
+    assert!(listener.accept().await.unwrap().peer_addr().ip().is_loopback());
+    assert!(matches!(fabric.dial_sandbox("nope", 80).await, Err(Error::SandboxUnknown(_))));
 }
 
 #[tokio::test]
 async fn a_node_without_a_pod_range_attaches_nobody() {
     let fabric = Fabric::new(Config::new("node-a", ip("127.0.0.1"))).unwrap();
-    assert!(matches!(
-        fabric.attach(AttachSpec::default()),
-        Err(Error::NoPodCidr)
-    ));
+    assert!(matches!(fabric.attach(AttachSpec::default()), Err(Error::NoPodCidr)));
 }
 
 #[tokio::test]
@@ -242,9 +165,6 @@ async fn a_pod_knows_itself_by_name() {
     assert_eq!(pod.lookup("LOCALHOST.").await.unwrap()[0], ip("127.0.0.1"));
     assert_eq!(pod.lookup("10.9.8.7").await.unwrap(), [ip("10.9.8.7")]);
     for unknown in ["nope", "example.org", "", "."] {
-        assert!(
-            matches!(pod.lookup(unknown).await, Err(Error::NameNotFound(_))),
-            "{unknown}"
-        );
+        assert!(matches!(pod.lookup(unknown).await, Err(Error::NameNotFound(_))), "{unknown}");
     }
 }

@@ -78,11 +78,7 @@ async fn ask(pod: &PodNet, to: &str) -> Result<String, Error> {
 
 /// A port of the host that nobody has; another process could take it, rarely.
 fn free_port() -> u16 {
-    StdTcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    StdTcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]
@@ -92,20 +88,14 @@ async fn a_cluster_address_leads_to_every_ready_endpoint() {
     let client = attach(&fabric, "client");
     serve(one.listen(None, 8080).unwrap(), "one");
     serve(two.listen(None, 8080).unwrap(), "two");
-    fabric
-        .sync(&request(1, 0, vec![endpoint(one.ip()), endpoint(two.ip())]))
-        .unwrap();
+    fabric.sync(&request(1, 0, vec![endpoint(one.ip()), endpoint(two.ip())])).unwrap();
     let mut answers = Vec::new();
     for _ in 0..4 {
         answers.push(ask(&client, "10.0.0.9:80").await.unwrap());
     }
     answers.sort();
     assert_eq!(answers, ["one", "one", "two", "two"]);
-    assert_eq!(
-        ask(&one, "10.0.0.9:80").await.unwrap().len(),
-        3,
-        "an endpoint may call itself"
-    );
+    assert_eq!(ask(&one, "10.0.0.9:80").await.unwrap().len(), 3, "an endpoint may call itself");
     let refused = ask(&client, "10.0.0.9:81").await;
     assert!(matches!(refused, Err(Error::ConnectionRefused(_))));
 
@@ -117,28 +107,13 @@ async fn a_cluster_address_leads_to_every_ready_endpoint() {
 #[tokio::test]
 async fn syncs_replace_and_never_go_back() {
     let fabric = fabric();
-    assert_eq!(
-        fabric.sync(&request(5, 0, Vec::new())).unwrap().generation,
-        5
-    );
-    assert_eq!(
-        fabric.sync(&request(5, 0, Vec::new())).unwrap().generation,
-        5
-    );
+    assert_eq!(fabric.sync(&request(5, 0, Vec::new())).unwrap().generation, 5);
+    assert_eq!(fabric.sync(&request(5, 0, Vec::new())).unwrap().generation, 5);
     let stale = fabric.sync(&request(4, 0, Vec::new()));
-    assert!(matches!(
-        stale,
-        Err(Error::StaleGeneration {
-            offered: 4,
-            current: 5
-        })
-    ));
+    assert!(matches!(stale, Err(Error::StaleGeneration { offered: 4, current: 5 })));
     let mut broken = request(6, 0, Vec::new());
     broken.services[0].cluster_ips = vec!["nonsense".to_owned()];
-    assert!(matches!(
-        fabric.sync(&broken),
-        Err(Error::InvalidRequest(_))
-    ));
+    assert!(matches!(fabric.sync(&broken), Err(Error::InvalidRequest(_))));
     assert_eq!(fabric.generation(), 5);
 }
 
@@ -148,20 +123,14 @@ async fn a_node_port_serves_the_host_and_closes_again() {
     let web = attach(&fabric, "web");
     let mut listener = web.listen(None, 8080).unwrap();
     let port = free_port();
-    let synced = fabric
-        .sync(&request(1, port, vec![endpoint(web.ip())]))
-        .unwrap();
+    let synced = fabric.sync(&request(1, port, vec![endpoint(web.ip())])).unwrap();
     assert!(synced.problems.is_empty(), "{:?}", synced.problems);
 
     let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     client.write_all(b"ping").await.unwrap();
     client.shutdown().await.unwrap();
     let mut accepted = listener.accept().await.unwrap();
-    assert_eq!(
-        accepted.peer_addr().ip(),
-        ip("10.128.0.1"),
-        "the node is the source"
-    );
+    assert_eq!(accepted.peer_addr().ip(), ip("10.128.0.1"), "the node is the source");
     let mut text = String::new();
     accepted.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "ping");
@@ -171,9 +140,7 @@ async fn a_node_port_serves_the_host_and_closes_again() {
     client.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "pong");
 
-    fabric
-        .sync(&request(2, 0, vec![endpoint(web.ip())]))
-        .unwrap();
+    fabric.sync(&request(2, 0, vec![endpoint(web.ip())])).unwrap();
     // The accept task closes the socket as soon as it runs.
     while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
         tokio::task::yield_now().await;
@@ -199,13 +166,7 @@ async fn a_taken_node_port_is_reported_and_retried() {
     assert_eq!(synced.problems[0].service, "web");
     assert_eq!(synced.problems[0].node_port, u32::from(port));
     drop(squatter);
-    assert!(
-        fabric
-            .sync(&request(2, port, Vec::new()))
-            .unwrap()
-            .problems
-            .is_empty()
-    );
+    assert!(fabric.sync(&request(2, port, Vec::new())).unwrap().problems.is_empty());
 }
 
 #[tokio::test]
@@ -235,10 +196,7 @@ async fn names_follow_the_sync() {
     for name in ["web", "web-0.web", "alias"] {
         assert_eq!(pod.lookup(name).await.unwrap(), [pod.ip()], "{name}");
     }
-    assert!(matches!(
-        pod.lookup("cycle").await,
-        Err(Error::NameNotFound(_))
-    ));
+    assert!(matches!(pod.lookup("cycle").await, Err(Error::NameNotFound(_))));
 }
 
 #[tokio::test]

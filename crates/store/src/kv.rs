@@ -36,6 +36,9 @@ pub const KEY_BYTES_MAX: usize = 8 * 1024;
 pub const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Most operations in one transaction (etcd's `--max-txn-ops`). Beyond it: [`Error::TooManyOps`].
 pub const TXN_OPS_MAX: usize = 128;
+/// Longest time to live of a lease, in seconds (etcd's bound). Beyond it:
+/// [`Error::LeaseTtlTooLarge`].
+pub const LEASE_TTL_S_MAX: i64 = 9_000_000_000;
 
 /// The keys a request speaks of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +173,21 @@ pub struct PutRequest {
     pub ignore_lease: bool,
 }
 
+impl PutRequest {
+    /// Writes `value` to `key`, without lease and without asking for what was there.
+    #[must_use]
+    pub fn new(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        Self {
+            key: key.into(),
+            value: value.into(),
+            lease: 0,
+            prev_kv: false,
+            ignore_value: false,
+            ignore_lease: false,
+        }
+    }
+}
+
 /// A deletion (etcd `DeleteRangeRequest`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteRequest {
@@ -295,7 +313,7 @@ pub struct Lease {
 pub struct StoreStatus {
     /// Newest revision.
     pub revision: i64,
-    /// Revisions up to this one may no longer be read.
+    /// Oldest revision that can still be read; 0 when nothing was compacted.
     pub compact_revision: i64,
     /// Bytes of the state file.
     pub db_bytes: u64,
@@ -313,7 +331,7 @@ pub enum Error {
     /// Reading or watching at a revision that is compacted away.
     #[error("etcdserver: mvcc: required revision has been compacted")]
     Compacted {
-        /// Oldest revision not to be read any more.
+        /// Oldest revision that can still be read.
         compact_revision: i64,
     },
     /// Reading at a revision that does not exist yet.
@@ -322,6 +340,9 @@ pub enum Error {
     /// No such lease.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
+    /// A time to live beyond [`LEASE_TTL_S_MAX`].
+    #[error("etcdserver: too large lease TTL")]
+    LeaseTtlTooLarge,
     /// A lease of that id exists.
     #[error("etcdserver: lease already exists")]
     LeaseExists,
@@ -400,7 +421,7 @@ pub trait Kv: Send + Sync + 'static {
     /// Grants a lease; `id` 0 lets the store choose. When it runs out its keys are deleted.
     ///
     /// # Errors
-    /// [`Error::LeaseExists`].
+    /// [`Error::LeaseExists`], [`Error::LeaseTtlTooLarge`].
     fn lease_grant(&self, id: i64, ttl_s: i64) -> BoxFuture<'_, Result<Lease, Error>>;
 
     /// Revokes a lease and deletes its keys.
@@ -415,7 +436,8 @@ pub trait Kv: Send + Sync + 'static {
     /// [`Error::LeaseNotFound`] when it has run out or never was.
     fn lease_keep_alive(&self, id: i64) -> BoxFuture<'_, Result<Lease, Error>>;
 
-    /// Forgets history up to and including `revision` (the newest state of every key stays).
+    /// Forgets what `revision` and older ones overwrote or deleted. The state as of
+    /// `revision` can still be read, and a watch may still start there.
     ///
     /// # Errors
     /// [`Error::Compacted`] when that was done already, [`Error::FutureRevision`].

@@ -97,11 +97,7 @@ impl Link {
         let (request, opened) = oneshot::channel();
         self.requests.send(request).await.ok()?;
         let stream = opened.await.ok()?;
-        Some(LinkStream {
-            io: stream.compat(),
-            _active: active,
-            _place: Some(place),
-        })
+        Some(LinkStream { io: stream.compat(), _active: active, _place: Some(place) })
     }
 }
 
@@ -132,15 +128,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<T> {
             match event {
                 Some(Event::Accepted(stream)) => {
                     self.used = true;
-                    if self.active.load(Ordering::Relaxed)
-                        < STREAMS_ACCEPTED_MAX + STREAMS_OPENED_MAX
-                    {
+                    if self.active.load(Ordering::Relaxed) < STREAMS_ACCEPTED_MAX + STREAMS_OPENED_MAX {
                         let _active = Active::new(&self.active);
-                        accept(LinkStream {
-                            io: stream.compat(),
-                            _active,
-                            _place: None,
-                        });
+                        accept(LinkStream { io: stream.compat(), _active, _place: None });
                     }
                 }
                 Some(Event::Opened(request, stream)) => {
@@ -214,21 +204,13 @@ impl Drop for Active {
 }
 
 impl AsyncRead for LinkStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for LinkStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().io).poll_write(cx, data)
     }
 

@@ -114,29 +114,18 @@ impl Tunnels {
     /// Drops what is known of nodes that are no longer in the cluster.
     pub(crate) fn forget_others(&self, routes: &Routes) {
         let nodes: HashSet<&str> = routes.nodes().map(|node| node.name.as_str()).collect();
-        self.peers
-            .lock()
-            .retain(|name, _| nodes.contains(name.as_str()));
+        self.peers.lock().retain(|name, _| nodes.contains(name.as_str()));
     }
 
     /// Accepts peers until `shutdown`.
-    pub(crate) async fn accept(
-        self: &Arc<Self>,
-        shutdown: &CancellationToken,
-    ) -> Result<(), Error> {
-        let Some(listener) = self.listener.lock().take() else {
-            return Ok(());
-        };
-        let listener = TcpListener::from_std(listener).map_err(|source| Error::Listen {
-            address: self.address,
-            source,
-        })?;
+    pub(crate) async fn accept(self: &Arc<Self>, shutdown: &CancellationToken) -> Result<(), Error> {
+        let Some(listener) = self.listener.lock().take() else { return Ok(()) };
+        let listener = TcpListener::from_std(listener)
+            .map_err(|source| Error::Listen { address: self.address, source })?;
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let serve = async {
             loop {
-                let Ok(place) = Arc::clone(&handshakes).acquire_owned().await else {
-                    return;
-                };
+                let Ok(place) = Arc::clone(&handshakes).acquire_owned().await else { return };
                 match listener.accept().await {
                     Ok((socket, from)) => {
                         let tunnels = Arc::clone(self);
@@ -177,20 +166,16 @@ impl Tunnels {
         }
         let lost = || unreachable(format!("the tunnel to node {} broke", node.name));
         let mut stream = stream.ok_or_else(lost)?;
-        stream
-            .write_all(&header.encode())
-            .await
-            .map_err(|_| lost())?;
+        stream.write_all(&header.encode()).await.map_err(|_| lost())?;
         let verdict = Verdict::read(&mut stream).await.map_err(|_| lost())?;
         match verdict {
             Verdict::Connected => Ok(stream),
             Verdict::Refused => Err(Error::ConnectionRefused(to)),
             Verdict::TimedOut => Err(Error::TimedOut(to)),
             Verdict::Unreachable => Err(unreachable(format!("no such pod on node {}", node.name))),
-            Verdict::Denied => Err(Error::AccessDenied {
-                to,
-                why: "the other node does not accept the source",
-            }),
+            Verdict::Denied => {
+                Err(Error::AccessDenied { to, why: "the other node does not accept the source" })
+            }
         }
     }
 
@@ -205,14 +190,8 @@ impl Tunnels {
         if address.is_empty() {
             return Err(format!("node {} advertises no tunnel address", node.name));
         }
-        let known = state
-            .failure
-            .take()
-            .filter(|failure| failure.address == address);
-        if let Some(failure) = known
-            .as_ref()
-            .filter(|failure| Instant::now() < failure.retry_at)
-        {
+        let known = state.failure.take().filter(|failure| failure.address == address);
+        if let Some(failure) = known.as_ref().filter(|failure| Instant::now() < failure.retry_at) {
             let why = failure.why.clone();
             state.failure = known;
             return Err(why);
@@ -290,13 +269,10 @@ impl Tunnels {
 
 /// Serves one stream that a peer opened.
 async fn receive(fabric: Weak<Inner>, peer: Arc<str>, mut stream: LinkStream) {
-    let Ok(Ok(header)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, Header::read(&mut stream)).await
-    else {
+    let Ok(Ok(header)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, Header::read(&mut stream)).await else {
         return debug!(%peer, "a stream without a header");
     };
-    let Some(inner) = fabric.upgrade() else {
-        return;
-    };
+    let Some(inner) = fabric.upgrade() else { return };
     let outcome = deliver(&Fabric { inner }, &peer, &header).await;
     let verdict = match &outcome {
         Ok(_) => Verdict::Connected,
@@ -320,24 +296,15 @@ async fn receive(fabric: Weak<Inner>, peer: Arc<str>, mut stream: LinkStream) {
 }
 
 async fn deliver(fabric: &Fabric, peer: &str, header: &Header) -> Result<Stream, Error> {
-    let Header {
-        source,
-        destination: to,
-    } = *header;
+    let Header { source, destination: to } = *header;
     let owner = fabric.routes().node_of(&source.ip()).map(Arc::clone);
     let spoofed = owner.is_some_and(|owner| owner.name != peer);
     if spoofed || fabric.local_pod(source.ip()).is_some() {
-        return Err(Error::AccessDenied {
-            to,
-            why: "the source is not the peer's",
-        });
+        return Err(Error::AccessDenied { to, why: "the source is not the peer's" });
     }
     let pod = fabric
         .local_pod(to.ip())
-        .ok_or_else(|| Error::Unreachable {
-            to,
-            why: "no pod has this address".to_owned(),
-        })?;
+        .ok_or_else(|| Error::Unreachable { to, why: "no pod has this address".to_owned() })?;
     let end = fabric.deliver(&pod, to, source).await?;
     Ok(Stream::new(Io::Pipe(end), source, to, None))
 }
@@ -355,11 +322,9 @@ fn tune(socket: &TcpStream) {
 
 /// The node that a verified certificate speaks for.
 fn node_name(certificates: Option<&[CertificateDer<'_>]>) -> Result<String, String> {
-    let certificate = certificates
-        .and_then(<[_]>::first)
-        .ok_or("the peer presented no certificate")?;
-    let (_, certificate) = X509Certificate::from_der(certificate)
-        .map_err(|_| "the peer's certificate does not parse")?;
+    let certificate = certificates.and_then(<[_]>::first).ok_or("the peer presented no certificate")?;
+    let (_, certificate) =
+        X509Certificate::from_der(certificate).map_err(|_| "the peer's certificate does not parse")?;
     let name = certificate
         .subject()
         .iter_common_name()

@@ -69,10 +69,7 @@ impl Header {
         }
         let source = read_address(reader).await?;
         let destination = read_address(reader).await?;
-        Ok(Self {
-            source,
-            destination,
-        })
+        Ok(Self { source, destination })
     }
 }
 
@@ -157,10 +154,8 @@ mod tests {
             ("[fd00::2]:1", "[fd00::ffff]:65535"),
             ("10.128.0.2:40000", "[fd00::3]:80"),
         ] {
-            let header = Header {
-                source: source.parse().unwrap(),
-                destination: destination.parse().unwrap(),
-            };
+            let header =
+                Header { source: source.parse().unwrap(), destination: destination.parse().unwrap() };
             let bytes = header.encode();
             assert_eq!(Header::read(&mut bytes.as_slice()).await.unwrap(), header);
             for cut in 0..bytes.len() {
@@ -171,16 +166,8 @@ mod tests {
 
     #[tokio::test]
     async fn other_versions_and_families_are_refused() {
-        assert!(
-            Header::read(&mut &[2, 4, 1, 1, 1, 1, 0, 1][..])
-                .await
-                .is_err()
-        );
-        assert!(
-            Header::read(&mut &[1, 5, 1, 1, 1, 1, 0, 1][..])
-                .await
-                .is_err()
-        );
+        assert!(Header::read(&mut &[2, 4, 1, 1, 1, 1, 0, 1][..]).await.is_err());
+        assert!(Header::read(&mut &[1, 5, 1, 1, 1, 1, 0, 1][..]).await.is_err());
         assert!(Verdict::read(&mut &[9][..]).await.is_err());
     }
 }

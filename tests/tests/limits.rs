@@ -1,0 +1,57 @@
+//! Input that is too much, or nonsense: a clear 4xx, and the server lives on.
+
+use anyhow::{Result, ensure};
+use coracle_testkit::Cluster;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, PostParams};
+use serde_json::{Value, json};
+
+async fn refused(client: &kube::Client, path: &str, body: Vec<u8>, wanted: u16) -> Result<()> {
+    let request = http_request(path, body)?;
+    match client.request::<Value>(request).await {
+        Err(kube::Error::Api(status)) => ensure!(status.code == wanted, "{path}: {status:?}"),
+        other => anyhow::bail!("{path}: {other:?}"),
+    }
+    Ok(())
+}
+
+fn http_request(path: &str, body: Vec<u8>) -> Result<http::Request<Vec<u8>>> {
+    Ok(http::Request::post(path).header("content-type", "application/json").body(body)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nonsense_gets_a_status_and_harms_nothing() -> Result<()> {
+    let cluster = Cluster::start().agents(0).await?;
+    let client = cluster.client();
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    refused(&client, maps, b"{".to_vec(), 400).await?;
+    refused(&client, maps, b"\xff\xfe".to_vec(), 400).await?;
+    refused(&client, maps, deep.into_bytes(), 400).await?;
+    refused(&client, maps, vec![b' '; 4 << 20], 413).await?;
+    let wrong = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "UPPER"}, "data": {"k": "v"}});
+    refused(&client, maps, serde_json::to_vec(&wrong)?, 422).await?;
+    let quantity = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1e9999999999"}}}]}});
+    let began = std::time::Instant::now();
+    let request = http_request("/api/v1/namespaces/default/pods", serde_json::to_vec(&quantity)?)?;
+    ensure!(client.request::<Value>(request).await.is_err());
+    ensure!(began.elapsed().as_secs() < 5, "a quantity took {:?}", began.elapsed());
+    let api: Api<ConfigMap> = Api::default_namespaced(client);
+    let good: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "still-alive"}}))?;
+    api.create(&PostParams::default(), &good).await?;
+    cluster.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_side_apply_says_that_it_is_not_there_yet() -> Result<()> {
+    use kube::api::{Patch, PatchParams};
+    let cluster = Cluster::start().agents(0).await?;
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    let body = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}});
+    let answer = pods.patch("p", &PatchParams::apply("me"), &Patch::Apply(&body)).await;
+    ensure!(matches!(&answer, Err(kube::Error::Api(s)) if s.code == 415), "{answer:?}");
+    cluster.stop().await;
+    Ok(())
+}
