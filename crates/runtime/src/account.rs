@@ -2,8 +2,8 @@
 //! tell. Shared by all instances of the container.
 
 use std::future::Future;
-use std::pin::pin;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -72,7 +72,8 @@ impl Account {
                 held.checked_add(bytes).filter(|sum| *sum <= limit)
             });
         if let Ok(before) = charged {
-            self.memory_peak_bytes.fetch_max(before + bytes, Ordering::Relaxed);
+            self.memory_peak_bytes
+                .fetch_max(before + bytes, Ordering::Relaxed);
         }
         charged.is_ok()
     }
@@ -221,7 +222,9 @@ mod tests {
         assert!(second.others_hold_memory());
         drop(first);
         assert!(second.memory_growing(0, 60, None).unwrap());
-        second.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
+        second
+            .memory_grow_failed(wasmtime::Error::msg("no"))
+            .unwrap();
         assert_eq!(account.memory_bytes(), 0);
         assert_eq!(account.memory_peak_bytes(), 60);
         drop(second);

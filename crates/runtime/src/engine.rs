@@ -7,11 +7,10 @@
 //! limits on what a guest may use are kept elsewhere, when its memory grows.
 
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
 
 use coracle_images::Digest;
-use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 /// Instances that may run at a time, where the system allows the address space for it
 /// (some 4 GiB each, of 128 TiB). The next one fails to start, and says why.
@@ -31,6 +30,8 @@ const TABLES_PER_SLOT: u32 = 3;
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Bytes of wasm stack. Deeper recursion traps.
 const STACK_BYTES: usize = 1 << 20;
+/// Frames of a trap's backtrace; those nearest to it.
+const FRAMES_MAX: usize = 16;
 /// Changes when lifting or linking changes what is compiled from a given module.
 const FORMAT: &str = "coracle-code-1";
 
@@ -74,6 +75,7 @@ fn config(slots: Option<u32>) -> Config {
         .cranelift_opt_level(OptLevel::Speed)
         .max_wasm_stack(STACK_BYTES)
         .native_unwind_info(false)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX))
         .memory_init_cow(true);
     if let Some(slots) = slots {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));

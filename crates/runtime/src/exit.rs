@@ -7,8 +7,6 @@ use wasmtime_wasi::I32Exit;
 
 /// Longest message kept, in bytes; kubelets cut at 4 KiB.
 const MESSAGE_BYTES_MAX: usize = 4096;
-/// Frames of a backtrace that a message shows.
-const FRAMES_MAX: usize = 20;
 
 /// Killed without being asked, or after it did not comply (128 + SIGKILL).
 pub(crate) const KILLED: i32 = 137;
@@ -60,7 +58,11 @@ impl Exit {
 
     /// The runtime was gone while it ran.
     pub(crate) fn lost() -> Self {
-        Self::new(UNKNOWN, "Unknown", "the container runtime was restarted while it ran")
+        Self::new(
+            UNKNOWN,
+            "Unknown",
+            "the container runtime was restarted while it ran",
+        )
     }
 
     pub(crate) fn detached() -> Self {
@@ -75,7 +77,9 @@ impl Exit {
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 Some(I32Exit(code)) => Self::with_code(*code),
                 None if error.is::<Trap>() => Self::new(TRAPPED, "Error", describe(&error)),
-                None if error.is::<WasmBacktrace>() => Self::new(TRAPPED, "Error", describe(&error)),
+                None if error.is::<WasmBacktrace>() => {
+                    Self::new(TRAPPED, "Error", describe(&error))
+                }
                 None => Self::new(NOT_STARTED, "StartError", describe(&error)),
             },
         }
@@ -91,25 +95,9 @@ pub(crate) fn describe(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return text;
     };
-    for frame in backtrace.frames().iter().take(FRAMES_MAX) {
-        let name = frame.func_name().map_or_else(
-            || format!("function {}", frame.func_index()),
-            |name| rustc_name(name).to_owned(),
-        );
-        let _ = write!(text, "\n  at {name}");
-        if let Some(offset) = frame.module_offset() {
-            let _ = write!(text, " (+{offset:#x})");
-        }
-    }
-    if backtrace.frames().len() > FRAMES_MAX {
-        let _ = write!(text, "\n  … {} more", backtrace.frames().len() - FRAMES_MAX);
-    }
+    // Frames by number, offset in the module and demangled name.
+    let _ = write!(text, "\n{backtrace}");
     text
-}
-
-/// Without the hash that Rust's legacy mangling puts at the end.
-fn rustc_name(name: &str) -> &str {
-    name.rsplit_once("::h").filter(|(_, hash)| hash.len() == 16).map_or(name, |(name, _)| name)
 }
 
 #[cfg(test)]

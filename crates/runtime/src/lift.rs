@@ -83,7 +83,10 @@ impl<'a> Outline<'a> {
         let mut outline = Self::default();
         for payload in Parser::new(0).parse_all(wasm) {
             match payload? {
-                Payload::Version { encoding, .. } if encoding == Encoding::Component => {
+                Payload::Version {
+                    encoding: Encoding::Component,
+                    ..
+                } => {
                     outline.is_component = true;
                     return Ok(outline);
                 }
@@ -121,8 +124,6 @@ fn redirect_exit(wasm: &[u8]) -> Result<Option<Vec<u8>>, LiftError> {
         renamed.extend_from_slice(&wasm[end..body.end]);
 
         // The section's size stands before its body, in a form as long as it needs.
-        let mut size = Vec::new();
-        write_u32(&mut size, (body.end - body.start) as u32);
         let header = section_header(wasm, body.start, body.end)?;
         let mut module = wasm[..header].to_vec();
         module.push(IMPORT_SECTION);
@@ -149,7 +150,9 @@ fn section_header(wasm: &[u8], start: usize, end: usize) -> Result<usize, LiftEr
             return Ok(id);
         }
     }
-    Err(LiftError::Invalid("its import section has no header".to_owned()))
+    Err(LiftError::Invalid(
+        "its import section has no header".to_owned(),
+    ))
 }
 
 /// The byte range of the two names of the import of `proc_exit`.
@@ -214,7 +217,9 @@ mod tests {
     use super::*;
 
     fn sample(name: &str) -> &'static [u8] {
-        let sample = coracle_images::samples::ALL.iter().find(|sample| sample.name == name);
+        let sample = coracle_images::samples::ALL
+            .iter()
+            .find(|sample| sample.name == name);
         sample.unwrap().module
     }
 
@@ -238,8 +243,17 @@ mod tests {
 
     #[test]
     fn what_is_not_wasm_says_so() {
-        for bad in [&b""[..], b"\0as", b"\0asm\x09\0\0\0", b"#!/bin/sh", &sample("cli")[..100]] {
-            assert!(matches!(component(bad), Err(LiftError::Invalid(_))), "{bad:?}");
+        for bad in [
+            &b""[..],
+            b"\0as",
+            b"\0asm\x09\0\0\0",
+            b"#!/bin/sh",
+            &sample("cli")[..100],
+        ] {
+            assert!(
+                matches!(component(bad), Err(LiftError::Invalid(_))),
+                "{bad:?}"
+            );
         }
     }
 

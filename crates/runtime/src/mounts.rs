@@ -45,11 +45,13 @@ pub(crate) fn directories(mounts: &[Mount], files_dir: &Path) -> Result<Vec<Dire
         let (parent, name) = guest.rsplit_once('/').unwrap_or(("", &guest));
         let parent = if parent.is_empty() { "/" } else { parent };
         let number = parents.len();
-        let directory = parents.entry(parent.to_owned()).or_insert_with(|| Directory {
-            host: files_dir.join(number.to_string()),
-            guest: parent.to_owned(),
-            readonly: true,
-        });
+        let directory = parents
+            .entry(parent.to_owned())
+            .or_insert_with(|| Directory {
+                host: files_dir.join(number.to_string()),
+                guest: parent.to_owned(),
+                readonly: true,
+            });
         directory.readonly &= mount.readonly;
         place(host, &directory.host, name, mount.readonly, source.len())?;
     }
@@ -74,7 +76,11 @@ fn guest_path(path: &str) -> Result<String, SpecError> {
             _ => return Err(invalid()),
         }
     }
-    Ok(if clean.is_empty() { "/".to_owned() } else { clean })
+    Ok(if clean.is_empty() {
+        "/".to_owned()
+    } else {
+        clean
+    })
 }
 
 fn place(host: &Path, dir: &Path, name: &str, readonly: bool, bytes: u64) -> Result<(), SpecError> {
@@ -135,7 +141,10 @@ mod tests {
             mount(&host.join("log"), "/dev/termination-log", false),
         ];
         let seen = directories(&mounts, &own).unwrap();
-        let rows: Vec<_> = seen.iter().map(|d| (d.guest.as_str(), d.readonly)).collect();
+        let rows: Vec<_> = seen
+            .iter()
+            .map(|d| (d.guest.as_str(), d.readonly))
+            .collect();
         assert_eq!(rows, [("/data", true), ("/dev", false), ("/etc", true)]);
         let etc = &seen[2].host;
         assert_eq!(fs::read_to_string(etc.join("app.conf")).unwrap(), "conf");

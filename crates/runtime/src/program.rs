@@ -86,7 +86,12 @@ fn compile(engine: &Engine, wasm: &[u8]) -> Result<Component, ProgramError> {
     Component::new(engine, component).map_err(|error| ProgramError::Compile(format!("{error:#}")))
 }
 
-fn cached(engine: &Engine, code: &CodeCache, module: &Digest, engine_id: &Digest) -> Option<Component> {
+fn cached(
+    engine: &Engine,
+    code: &CodeCache,
+    module: &Digest,
+    engine_id: &Digest,
+) -> Option<Component> {
     let code = code.get(module, engine_id)?;
     #[expect(
         unsafe_code,

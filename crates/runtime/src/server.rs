@@ -20,6 +20,9 @@ use crate::service::Cri;
 /// How long guests may take to be gone when the runtime stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long clients may take to close their connections then.
+const HANG_UP_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Where a runtime serves and keeps its state.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -94,12 +97,15 @@ impl Service {
             .add_service(runtime)
             .add_service(images)
             .add_service(node_network_server(self.fabric))
-            .serve_with_incoming(incoming);
-        // Clients of a stopping node are stopping too; their connections are not waited
-        // for.
+            .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+        // Clients that do not hang up when told are not waited for.
+        let patience = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(HANG_UP_TIMEOUT).await;
+        };
         let served = tokio::select! {
             served = serving => served.map_err(Error::from),
-            () = shutdown.cancelled() => Ok(()),
+            () = patience => Ok(()),
         };
         self.node.shut_down(SHUTDOWN_TIMEOUT).await;
         served

@@ -52,7 +52,8 @@ impl Workload {
 
     /// Tells the user, in the container's log, what the guest could not.
     pub(crate) fn complain(&self, message: &str) {
-        self.log.write(Source::Stderr, format!("coracle: {message}\n").as_bytes());
+        self.log
+            .write(Source::Stderr, format!("coracle: {message}\n").as_bytes());
     }
 
     /// A store for a new instance.

@@ -5,4 +5,4 @@ mod outgoing;
 mod server;
 
 pub(crate) use outgoing::OutgoingHttp;
-pub(crate) use server::{Server, Served};
+pub(crate) use server::{Served, Server};

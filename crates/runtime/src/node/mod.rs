@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use coracle_images::Store;
 use coracle_cri::runtime::v1::PodSandboxMetadata;
+use coracle_images::Store;
 use coracle_network::Fabric;
 use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
@@ -67,10 +67,7 @@ pub(crate) enum NodeError {
     #[error(transparent)]
     Spec(#[from] SpecError),
     #[error("image {image:?}: {source}")]
-    Program {
-        image: String,
-        source: ProgramError,
-    },
+    Program { image: String, source: ProgramError },
     #[error(transparent)]
     Network(#[from] coracle_network::Error),
     #[error("cannot write the container's log: {0}")]
@@ -80,7 +77,12 @@ pub(crate) enum NodeError {
 }
 
 impl Node {
-    pub(crate) fn new(host: Arc<Host>, images: Store, fabric: Fabric, records: Records) -> Arc<Self> {
+    pub(crate) fn new(
+        host: Arc<Host>,
+        images: Store,
+        fabric: Fabric,
+        records: Records,
+    ) -> Arc<Self> {
         let node = Arc::new(Self {
             host,
             images,
@@ -130,22 +132,39 @@ impl Node {
 }
 
 /// By id, or by the beginning of one if only one begins so.
-fn find<T>(kind: &'static str, all: &BTreeMap<String, Arc<T>>, id: &str) -> Result<Arc<T>, NodeError> {
-    let not_found = || NodeError::NotFound { kind, id: id.to_owned() };
+fn find<T>(
+    kind: &'static str,
+    all: &BTreeMap<String, Arc<T>>,
+    id: &str,
+) -> Result<Arc<T>, NodeError> {
+    let not_found = || NodeError::NotFound {
+        kind,
+        id: id.to_owned(),
+    };
     if id.is_empty() {
         return Err(not_found());
     }
-    let mut candidates = all.range(id.to_owned()..).take_while(|(key, _)| key.starts_with(id));
+    let mut candidates = all
+        .range(id.to_owned()..)
+        .take_while(|(key, _)| key.starts_with(id));
     let (key, first) = candidates.next().ok_or_else(not_found)?;
     if key != id && candidates.next().is_some() {
-        return Err(NodeError::Ambiguous { kind, id: id.to_owned() });
+        return Err(NodeError::Ambiguous {
+            kind,
+            id: id.to_owned(),
+        });
     }
     Ok(Arc::clone(first))
 }
 
 /// What makes a sandbox the only one of its kind.
 fn sandbox_name(metadata: &PodSandboxMetadata) -> String {
-    let PodSandboxMetadata { name, uid, namespace, attempt } = metadata;
+    let PodSandboxMetadata {
+        name,
+        uid,
+        namespace,
+        attempt,
+    } = metadata;
     format!("{namespace}/{name}/{uid}/{attempt}")
 }
 

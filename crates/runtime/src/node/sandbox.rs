@@ -83,9 +83,16 @@ impl Sandbox {
 
     pub(crate) fn status(&self) -> cri::PodSandboxStatus {
         let summary = self.summary();
-        let ip = if self.is_ready() { self.ip.clone() } else { String::new() };
+        let ip = if self.is_ready() {
+            self.ip.clone()
+        } else {
+            String::new()
+        };
         let namespaces = self.config.linux.as_ref().and_then(|linux| {
-            linux.security_context.as_ref().and_then(|security| security.namespace_options.clone())
+            linux
+                .security_context
+                .as_ref()
+                .and_then(|security| security.namespace_options.clone())
         });
         cri::PodSandboxStatus {
             id: summary.id,
@@ -97,7 +104,9 @@ impl Sandbox {
                 additional_ips: Vec::new(),
             }),
             linux: Some(cri::LinuxPodSandboxStatus {
-                namespaces: Some(cri::Namespace { options: namespaces }),
+                namespaces: Some(cri::Namespace {
+                    options: namespaces,
+                }),
             }),
             labels: summary.labels,
             annotations: summary.annotations,

@@ -153,9 +153,10 @@ impl Socket {
                     Poll::Ready(())
                 }
             },
-            State::Listening(incoming) if incoming.waiting.is_none() => {
-                incoming.listener.poll_accept(cx).map(|next| incoming.waiting = Some(next))
-            }
+            State::Listening(incoming) if incoming.waiting.is_none() => incoming
+                .listener
+                .poll_accept(cx)
+                .map(|next| incoming.waiting = Some(next)),
             _ => Poll::Ready(()),
         }
     }
@@ -219,7 +220,9 @@ impl HostTcpSocket for Sockets<'_> {
             return Err(ErrorCode::InvalidState.into());
         }
         socket.check_family(address)?;
-        let bound = net.bind(address.ip(), address.port()).map_err(|error| code(&error))?;
+        let bound = net
+            .bind(address.ip(), address.port())
+            .map_err(|error| code(&error))?;
         socket.state = State::Bound(bound);
         Ok(socket.start(Started::Bind)?)
     }
@@ -347,7 +350,11 @@ impl HostTcpSocket for Sockets<'_> {
         Ok(self.table.get(&retag::<_, Socket>(&this))?.family)
     }
 
-    fn set_listen_backlog_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
+    fn set_listen_backlog_size(
+        &mut self,
+        this: Resource<TcpSocket>,
+        value: u64,
+    ) -> SocketResult<()> {
         let socket = self.socket(&this)?;
         let size = positive(value)?;
         match socket.state {
@@ -365,7 +372,11 @@ impl HostTcpSocket for Sockets<'_> {
         Ok(self.socket(&this)?.options.keep_alive)
     }
 
-    fn set_keep_alive_enabled(&mut self, this: Resource<TcpSocket>, value: bool) -> SocketResult<()> {
+    fn set_keep_alive_enabled(
+        &mut self,
+        this: Resource<TcpSocket>,
+        value: bool,
+    ) -> SocketResult<()> {
         self.socket(&this)?.options.keep_alive = value;
         Ok(())
     }
@@ -374,7 +385,11 @@ impl HostTcpSocket for Sockets<'_> {
         Ok(self.socket(&this)?.options.keep_alive_idle_ns)
     }
 
-    fn set_keep_alive_idle_time(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
+    fn set_keep_alive_idle_time(
+        &mut self,
+        this: Resource<TcpSocket>,
+        value: u64,
+    ) -> SocketResult<()> {
         self.socket(&this)?.options.keep_alive_idle_ns = positive(value)?;
         Ok(())
     }
@@ -383,7 +398,11 @@ impl HostTcpSocket for Sockets<'_> {
         Ok(self.socket(&this)?.options.keep_alive_interval_ns)
     }
 
-    fn set_keep_alive_interval(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
+    fn set_keep_alive_interval(
+        &mut self,
+        this: Resource<TcpSocket>,
+        value: u64,
+    ) -> SocketResult<()> {
         self.socket(&this)?.options.keep_alive_interval_ns = positive(value)?;
         Ok(())
     }
@@ -410,7 +429,11 @@ impl HostTcpSocket for Sockets<'_> {
         Ok(self.socket(&this)?.options.receive_buffer_bytes)
     }
 
-    fn set_receive_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
+    fn set_receive_buffer_size(
+        &mut self,
+        this: Resource<TcpSocket>,
+        value: u64,
+    ) -> SocketResult<()> {
         self.socket(&this)?.options.receive_buffer_bytes = positive(value)?;
         Ok(())
     }
