@@ -131,7 +131,8 @@ fn definitions() -> (BTreeMap<String, Value>, Kinds) {
         k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
         k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService,
     }
-    let definitions = generator.definitions().iter().map(|(name, schema)| (name.clone(), schema.clone())).collect();
+    let definitions =
+        generator.definitions().iter().map(|(name, schema)| (name.clone(), schema.clone())).collect();
     (definitions, kinds)
 }
 
@@ -165,7 +166,8 @@ struct Overlay {
 
 impl Overlay {
     fn read(definitions: &BTreeMap<String, Value>) -> Result<Self, AnyError> {
-        let by_short: BTreeMap<&str, &str> = definitions.keys().map(|n| (short_name(n), n.as_str())).collect();
+        let by_short: BTreeMap<&str, &str> =
+            definitions.keys().map(|n| (short_name(n), n.as_str())).collect();
         let mut overlay = Self::default();
         for file in ["merge", "defaults", "zeros"] {
             let text = std::fs::read_to_string(format!("overlay/{file}.txt"))?;
@@ -216,7 +218,8 @@ impl Overlay {
                 }
             }
             "defaults" => {
-                let text = rest.trim().strip_prefix('=').ok_or_else(|| format!("overlay/defaults.txt: {line}?"))?;
+                let text =
+                    rest.trim().strip_prefix('=').ok_or_else(|| format!("overlay/defaults.txt: {line}?"))?;
                 facts.default = Some(serde_json::from_str(text.trim())?);
             }
             _ => facts.zero_is_absent = Some(rest.trim() != "keep"),
@@ -232,7 +235,9 @@ fn special(name: &str) -> Option<&'static str> {
         "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime" => "u",
         "io.k8s.apimachinery.pkg.api.resource.Quantity" => "q",
         "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => "v",
-        "io.k8s.apimachinery.pkg.runtime.RawExtension" | "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1" => "x",
+        "io.k8s.apimachinery.pkg.runtime.RawExtension" | "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1" => {
+            "x"
+        }
         _ if name.ends_with(".JSON") || name.contains(".JSONSchemaPropsOr") => "x",
         _ => return None,
     })
@@ -287,8 +292,13 @@ fn table(definitions: &BTreeMap<String, Value>, overlay: &Overlay) -> Result<Str
     for name in &names {
         let schema = &definitions[*name];
         writeln!(out, "={name}\t{}", if overlay.atomic.contains(*name) { "a" } else { "" })?;
-        let required: Vec<&str> =
-            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let required: Vec<&str> = schema
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let properties: BTreeMap<&String, &Value> =
             schema.get("properties").and_then(Value::as_object).into_iter().flatten().collect();
         for (field, value) in properties {
@@ -298,7 +308,9 @@ fn table(definitions: &BTreeMap<String, Value>, overlay: &Overlay) -> Result<Str
             let mut flags = String::new();
             flags.push_str(if required { "r" } else { "" });
             flags.push_str(if zero_is_absent(facts, &code, required) { "z" } else { "" });
-            let text = |pick: fn(&Facts) -> Option<&String>| facts.and_then(pick).map(String::as_str).unwrap_or_default();
+            let text = |pick: fn(&Facts) -> Option<&String>| {
+                facts.and_then(pick).map(String::as_str).unwrap_or_default()
+            };
             let list = text(|f| f.list.as_ref());
             let map = text(|f| f.map.as_ref());
             let patch = text(|f| f.patch.as_ref());
@@ -343,7 +355,8 @@ fn openapi(definitions: &BTreeMap<String, Value>, kinds: &Kinds, overlay: &Overl
     for (name, schema) in definitions {
         let mut schema = rewrite(schema);
         if let Some((group, version, kind)) = kinds.get(name) {
-            schema["x-kubernetes-group-version-kind"] = json!([{"group": group, "version": version, "kind": kind}]);
+            schema["x-kubernetes-group-version-kind"] =
+                json!([{"group": group, "version": version, "kind": kind}]);
         }
         if overlay.atomic.contains(name) {
             schema["x-kubernetes-map-type"] = json!("atomic");

@@ -31,7 +31,8 @@ async fn conversations_that_agreed_still_agree() -> Result<()> {
 
     let differing: BTreeSet<&str> =
         said.lines().filter_map(|l| l.strip_prefix("DIFFERS cases/")?.split(' ').next()).collect();
-    let expected: BTreeSet<&str> = AGREEING.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect();
+    let expected: BTreeSet<&str> =
+        AGREEING.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect();
     let broken: Vec<&&str> = expected.intersection(&differing).collect();
     ensure!(broken.is_empty(), "these agreed before: {broken:?}\n{said}");
     let all = said.lines().last().unwrap_or_default();

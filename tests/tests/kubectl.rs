@@ -23,7 +23,10 @@ async fn a_users_first_session() -> Result<()> {
 
     ensure!(run("version -o json".into()).await?.contains("v1.36."));
     let applied = run(format!("apply -f {HELLO}")).await?;
-    ensure!(applied.contains("deployment.apps/hello created") && applied.contains("service/hello created"), "{applied}");
+    ensure!(
+        applied.contains("deployment.apps/hello created") && applied.contains("service/hello created"),
+        "{applied}"
+    );
     let again = run(format!("apply -f {HELLO}")).await?;
     ensure!(again.contains("deployment.apps/hello unchanged"), "{again}");
     run("rollout status deployment/hello --timeout=60s".into()).await?;
@@ -38,7 +41,10 @@ async fn a_users_first_session() -> Result<()> {
     ensure!(run("get nodes".into()).await?.contains("Ready"));
     ensure!(run("get svc,deploy,rs,ep,endpointslices".into()).await?.contains("30080"));
     ensure!(run("get deployment hello -o yaml".into()).await?.contains("replicas: 3"));
-    ensure!(run("get pods -l app=hello -o jsonpath={.items[*].status.phase}".into()).await? == "Running Running Running");
+    ensure!(
+        run("get pods -l app=hello -o jsonpath={.items[*].status.phase}".into()).await?
+            == "Running Running Running"
+    );
 
     run("scale deployment/hello --replicas=1".into()).await?;
     eventually("one pod", || async {

@@ -88,7 +88,7 @@ stringData: {token: s3cret}
 ";
     let args = "args, env, 'cat:/etc/settings/motd.txt', 'write:/work/a=written', 'cat:/work/a', 'exit:7'";
     cluster.apply(&cli("show", args, extra)).await?;
-    ensure!(ended(&cluster, "show").await? .0 == 7);
+    ensure!(ended(&cluster, "show").await?.0 == 7);
     let pods: Api<Pod> = Api::default_namespaced(cluster.client());
     let log = pods.logs("show", &LogParams::default()).await?;
     for wanted in [
@@ -133,7 +133,8 @@ async fn ends_have_the_reasons_that_users_know() -> Result<()> {
     let (code, reason, _) = ended(&cluster, "err").await?;
     ensure!((code, reason.as_str()) == (3, "Error"));
 
-    let hog = cli("hog", "", "    resources: {limits: {memory: 32Mi}}\n").replace("samples/cli", "samples/memhog");
+    let hog =
+        cli("hog", "", "    resources: {limits: {memory: 32Mi}}\n").replace("samples/cli", "samples/memhog");
     cluster.apply(&hog).await?;
     let (code, reason, _) = ended(&cluster, "hog").await?;
     ensure!((code, reason.as_str()) == (137, "OOMKilled"));
@@ -157,7 +158,8 @@ async fn ends_have_the_reasons_that_users_know() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crashing_container_is_restarted_with_back_off() -> Result<()> {
     let cluster = Cluster::start().await?;
-    let pod = cli("loop", "'echo:once more', 'exit:1'", "").replace("restartPolicy: Never", "restartPolicy: Always");
+    let pod = cli("loop", "'echo:once more', 'exit:1'", "")
+        .replace("restartPolicy: Never", "restartPolicy: Always");
     cluster.apply(&pod).await?;
     let message = waiting(&cluster, "loop", "CrashLoopBackOff").await?;
     ensure!(message.contains("back-off"), "{message}");

@@ -29,7 +29,8 @@ async fn nonsense_gets_a_status_and_harms_nothing() -> Result<()> {
     refused(&client, maps, b"\xff\xfe".to_vec(), 400).await?;
     refused(&client, maps, deep.into_bytes(), 400).await?;
     refused(&client, maps, vec![b' '; 4 << 20], 413).await?;
-    let wrong = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "UPPER"}, "data": {"k": "v"}});
+    let wrong =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "UPPER"}, "data": {"k": "v"}});
     refused(&client, maps, serde_json::to_vec(&wrong)?, 422).await?;
     let quantity = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
         "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1e9999999999"}}}]}});

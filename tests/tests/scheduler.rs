@@ -51,7 +51,10 @@ async fn an_unschedulable_pod_says_why_and_goes_when_it_can() -> Result<()> {
         }
     })
     .await?;
-    ensure!(message.starts_with("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector"), "{message}");
+    ensure!(
+        message.starts_with("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector"),
+        "{message}"
+    );
     let pods: Api<Pod> = Api::default_namespaced(cluster.client());
     let status = pods.get("picky").await?.status.unwrap_or_default();
     let condition = status.conditions.unwrap_or_default().into_iter().find(|c| c.type_ == "PodScheduled");
@@ -59,7 +62,13 @@ async fn an_unschedulable_pod_says_why_and_goes_when_it_can() -> Result<()> {
 
     let nodes: Api<Node> = Api::all(cluster.client());
     let name = nodes.list(&ListParams::default()).await?.items[0].metadata.name.clone().unwrap_or_default();
-    nodes.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {"disk": "fast"}}}))).await?;
+    nodes
+        .patch(
+            &name,
+            &PatchParams::default(),
+            &Patch::Merge(json!({"metadata": {"labels": {"disk": "fast"}}})),
+        )
+        .await?;
     cluster.ready_pod("default", "picky").await?;
     cluster.stop().await;
     Ok(())
@@ -69,14 +78,11 @@ async fn an_unschedulable_pod_says_why_and_goes_when_it_can() -> Result<()> {
 async fn a_cordoned_node_takes_no_pods() -> Result<()> {
     let cluster = Cluster::start().agents(2).await?;
     let nodes: Api<Node> = Api::all(cluster.client());
-    let names: Vec<String> = nodes
-        .list(&ListParams::default())
-        .await?
-        .items
-        .into_iter()
-        .filter_map(|n| n.metadata.name)
-        .collect();
-    nodes.patch(&names[0], &PatchParams::default(), &Patch::Merge(json!({"spec": {"unschedulable": true}}))).await?;
+    let names: Vec<String> =
+        nodes.list(&ListParams::default()).await?.items.into_iter().filter_map(|n| n.metadata.name).collect();
+    nodes
+        .patch(&names[0], &PatchParams::default(), &Patch::Merge(json!({"spec": {"unschedulable": true}})))
+        .await?;
     for i in 0..3 {
         cluster.apply(&pod(&format!("p{i}"), "terminationGracePeriodSeconds: 1")).await?;
     }

@@ -17,7 +17,12 @@ fn map(name: &str, label: &str) -> ConfigMap {
 async fn a_watch_from_a_version_misses_and_repeats_nothing() -> Result<()> {
     let cluster = Cluster::start().agents(0).await?;
     let api: Api<ConfigMap> = Api::default_namespaced(cluster.client());
-    let start = api.create(&PostParams::default(), &map("a", "x")).await?.metadata.resource_version.context("no version")?;
+    let start = api
+        .create(&PostParams::default(), &map("a", "x"))
+        .await?
+        .metadata
+        .resource_version
+        .context("no version")?;
     for i in 0..50 {
         api.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"k": i.to_string()}}))).await?;
     }
@@ -43,7 +48,12 @@ async fn a_watch_from_a_version_misses_and_repeats_nothing() -> Result<()> {
 async fn a_selector_turns_changes_into_arrivals_and_departures() -> Result<()> {
     let cluster = Cluster::start().agents(0).await?;
     let api: Api<ConfigMap> = Api::default_namespaced(cluster.client());
-    let start = api.create(&PostParams::default(), &map("a", "x")).await?.metadata.resource_version.context("no version")?;
+    let start = api
+        .create(&PostParams::default(), &map("a", "x"))
+        .await?
+        .metadata
+        .resource_version
+        .context("no version")?;
     let relabel = |l: &'static str| Patch::Merge(json!({"metadata": {"labels": {"l": l}}}));
     for l in ["y", "z", "y"] {
         api.patch("a", &PatchParams::default(), &relabel(l)).await?;
@@ -109,7 +119,10 @@ async fn a_stale_write_conflicts_and_changes_nothing() -> Result<()> {
     let old = api.create(&PostParams::default(), &map("a", "x")).await?;
     api.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"k": "new"}}))).await?;
     let refused = api.replace("a", &PostParams::default(), &old).await;
-    ensure!(matches!(&refused, Err(kube::Error::Api(s)) if s.code == 409 && s.reason == "Conflict"), "{refused:?}");
+    ensure!(
+        matches!(&refused, Err(kube::Error::Api(s)) if s.code == 409 && s.reason == "Conflict"),
+        "{refused:?}"
+    );
     ensure!(api.get("a").await?.data.unwrap_or_default()["k"] == "new");
     cluster.stop().await;
     Ok(())

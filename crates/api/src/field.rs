@@ -94,7 +94,11 @@ impl FieldError {
     }
 
     /// `value` is none of `supported`.
-    pub fn not_supported<S: fmt::Debug>(path: impl fmt::Display, value: impl Into<Value>, supported: &[S]) -> Self {
+    pub fn not_supported<S: fmt::Debug>(
+        path: impl fmt::Display,
+        value: impl Into<Value>,
+        supported: &[S],
+    ) -> Self {
         let mut detail = String::new();
         for (i, one) in supported.iter().enumerate() {
             detail.push_str(if i == 0 { "supported values: " } else { ", " });
@@ -141,7 +145,8 @@ impl FieldError {
     /// The error without its path: the message of a status cause.
     pub fn body(&self) -> String {
         let mut text = self.kind.text().to_owned();
-        let shows_value = !matches!(self.kind, Kind::Required | Kind::Forbidden | Kind::TooLong | Kind::InternalError);
+        let shows_value =
+            !matches!(self.kind, Kind::Required | Kind::Forbidden | Kind::TooLong | Kind::InternalError);
         if let (true, Some(value)) = (shows_value, &self.value) {
             text.push_str(": ");
             match value {

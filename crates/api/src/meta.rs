@@ -182,7 +182,10 @@ mod tests {
     fn reads_what_is_there_and_nothing_else() {
         let object = json!({"kind": "Pod", "metadata": {"name": "a", "generation": 3, "finalizers": ["x"], "labels": {"a": "b"},
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "1", "controller": true}]}});
-        assert_eq!((kind(&object), name(&object), namespace(&object), generation(&object)), ("Pod", "a", "", 3));
+        assert_eq!(
+            (kind(&object), name(&object), namespace(&object), generation(&object)),
+            ("Pod", "a", "", 3)
+        );
         assert_eq!(finalizers(&object), ["x"]);
         assert_eq!(controller_of(&object).unwrap().name, "r");
         assert!(!is_deleting(&object));

@@ -15,7 +15,8 @@ const QUALIFIED_RULE: &str = "name part must consist of alphanumeric characters,
 const QUALIFIED_SHAPE: &str = "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
 const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const CONFIG_KEY_RULE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-const ENV_RULE: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const ENV_RULE: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
 
 fn too_long(max: usize) -> String {
     format!("must be no more than {max} characters")
@@ -77,7 +78,12 @@ pub fn dns1035_label(text: &str) -> Vec<String> {
 /// A wildcard domain, `*.` and a subdomain.
 pub fn wildcard_dns1123_subdomain(text: &str) -> Vec<String> {
     let holds = text.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_label));
-    check(text, SUBDOMAIN_BYTES_MAX, "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')", holds)
+    check(
+        text,
+        SUBDOMAIN_BYTES_MAX,
+        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        holds,
+    )
 }
 
 /// A label or annotation key: an optional subdomain and `/`, then a name.
@@ -144,7 +150,11 @@ pub fn port_number(port: i64) -> Vec<String> {
 
 /// Whether `value` lies between `low` and `high`, both allowed.
 pub fn in_range(value: i64, low: i64, high: i64) -> Vec<String> {
-    if (low..=high).contains(&value) { Vec::new() } else { vec![format!("must be between {low} and {high}, inclusive")] }
+    if (low..=high).contains(&value) {
+        Vec::new()
+    } else {
+        vec![format!("must be between {low} and {high}, inclusive")]
+    }
 }
 
 /// The name of an environment variable.
@@ -155,7 +165,8 @@ pub fn env_var_name(text: &str) -> Vec<String> {
 
 /// A key of a ConfigMap or Secret.
 pub fn config_map_key(text: &str) -> Vec<String> {
-    let holds = !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'));
+    let holds = !text.is_empty()
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'));
     let mut out = check(text, SUBDOMAIN_BYTES_MAX, CONFIG_KEY_RULE, holds);
     match text {
         "." => out.push("must not be '.'".to_owned()),
@@ -194,7 +205,9 @@ pub fn ip(text: &str) -> Vec<String> {
 /// A CIDR block.
 pub fn cidr(text: &str) -> Vec<String> {
     let holds = text.split_once('/').is_some_and(|(address, bits)| {
-        let plain = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) && (bits == "0" || !bits.starts_with('0'));
+        let plain = !bits.is_empty()
+            && bits.bytes().all(|b| b.is_ascii_digit())
+            && (bits == "0" || !bits.starts_with('0'));
         let max = match address.parse::<std::net::IpAddr>() {
             Ok(std::net::IpAddr::V4(_)) => 32,
             Ok(std::net::IpAddr::V6(_)) => 128,
@@ -202,12 +215,17 @@ pub fn cidr(text: &str) -> Vec<String> {
         };
         plain && bits.parse::<u16>().is_ok_and(|n| n <= max)
     });
-    if holds { Vec::new() } else { vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()] }
+    if holds {
+        Vec::new()
+    } else {
+        vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]
+    }
 }
 
 /// A percentage such as `25%`.
 pub fn percent(text: &str) -> Vec<String> {
-    let holds = text.strip_suffix('%').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    let holds =
+        text.strip_suffix('%').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     if holds {
         Vec::new()
     } else {
@@ -270,7 +288,11 @@ mod tests {
         for text in ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/08", "x/1", "10.0.0.0/+8"] {
             assert!(!cidr(text).is_empty(), "{text}");
         }
-        assert!(!dns1035_label("1a").is_empty() && !path_segment("a/b").is_empty() && !path_segment("..").is_empty());
+        assert!(
+            !dns1035_label("1a").is_empty()
+                && !path_segment("a/b").is_empty()
+                && !path_segment("..").is_empty()
+        );
         assert!(!port_number(0).is_empty() && !port_number(65536).is_empty() && percent("5").len() == 1);
     }
 }

@@ -50,8 +50,12 @@ impl Requirement {
             (Operator::Exists, label) => label.is_some(),
             (Operator::DoesNotExist, label) => label.is_none(),
             (Operator::NotIn, None) => true,
-            (Operator::GreaterThan, Some(label)) => matches!((number(label), bound()), (Some(a), Some(b)) if a > b),
-            (Operator::LessThan, Some(label)) => matches!((number(label), bound()), (Some(a), Some(b)) if a < b),
+            (Operator::GreaterThan, Some(label)) => {
+                matches!((number(label), bound()), (Some(a), Some(b)) if a > b)
+            }
+            (Operator::LessThan, Some(label)) => {
+                matches!((number(label), bound()), (Some(a), Some(b)) if a < b)
+            }
             (Operator::In | Operator::GreaterThan | Operator::LessThan, None) => false,
         }
     }
@@ -111,7 +115,9 @@ impl LabelSelector {
             requirements.extend(equalities(labels));
         }
         let list = FieldPath::new("matchExpressions");
-        for (i, item) in object.get("matchExpressions").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        for (i, item) in
+            object.get("matchExpressions").and_then(Value::as_array).into_iter().flatten().enumerate()
+        {
             match expression(item, &list.index(i)) {
                 Ok(requirement) => requirements.push(requirement),
                 Err(error) => errors.push(error),
@@ -173,7 +179,9 @@ fn expression(item: &Value, path: &FieldPath<'_>) -> Result<Requirement, FieldEr
         "NotIn" => Operator::NotIn,
         "Exists" => Operator::Exists,
         "DoesNotExist" => Operator::DoesNotExist,
-        other => return Err(FieldError::invalid(path.child("operator"), other, "not a valid selector operator")),
+        other => {
+            return Err(FieldError::invalid(path.child("operator"), other, "not a valid selector operator"));
+        }
     };
     let values: Vec<String> = item
         .get("values")
@@ -250,7 +258,9 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
             b')' => Token::Close,
             _ => {
                 let rest = &text[at..];
-                let end = rest.find([' ', '\t', '\r', '\n', '!', '=', '>', '<', ',', '(', ')']).unwrap_or(rest.len());
+                let end = rest
+                    .find([' ', '\t', '\r', '\n', '!', '=', '>', '<', ',', '(', ')'])
+                    .unwrap_or(rest.len());
                 Token::Word(&rest[..end])
             }
         };
@@ -282,7 +292,12 @@ impl<'a> Parser<'a> {
             match self.peek() {
                 Token::Word(_) | Token::Not => out.push(self.requirement()?),
                 Token::End => return Ok(out),
-                other => return Err(format!("found '{}', expected: !, identifier, or 'end of string'", other.text())),
+                other => {
+                    return Err(format!(
+                        "found '{}', expected: !, identifier, or 'end of string'",
+                        other.text()
+                    ));
+                }
             }
             match self.next() {
                 Token::End => return Ok(out),
@@ -412,7 +427,10 @@ impl FieldSelector {
             if term.is_empty() {
                 continue;
             }
-            terms.push(field_term(term).ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?);
+            terms.push(
+                field_term(term)
+                    .ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?,
+            );
         }
         Ok(Self { terms })
     }

@@ -116,7 +116,11 @@ impl Status {
     /// Adds one cause.
     pub fn with_cause(mut self, reason: &str, message: impl Into<String>, field: impl Into<String>) -> Self {
         let details = self.details.get_or_insert_default();
-        details.causes.push(Cause { reason: reason.to_owned(), message: message.into(), field: field.into() });
+        details.causes.push(Cause {
+            reason: reason.to_owned(),
+            message: message.into(),
+            field: field.into(),
+        });
         self
     }
 
@@ -157,13 +161,15 @@ impl Status {
 
     /// 409: the write does not fit what is stored.
     pub fn conflict(group: &str, plural: &str, name: &str, why: impl std::fmt::Display) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, plural));
+        let message =
+            format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, plural));
         Self::failure(409, "Conflict", message).about(group, plural, name)
     }
 
     /// 409: the object's resourceVersion is not the stored one.
     pub fn modified(group: &str, plural: &str, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(group, plural, name, why)
     }
 
@@ -208,22 +214,25 @@ impl Status {
 
     /// 405: the resource is there but does not do that. `action` is a verb such as `update`.
     pub fn method_not_allowed(group: &str, plural: &str, action: &str) -> Self {
-        let message = format!("{action} is not supported on resources of kind {:?}", qualified(group, plural));
+        let message =
+            format!("{action} is not supported on resources of kind {:?}", qualified(group, plural));
         Self::failure(405, "MethodNotAllowed", message).about(group, plural, "")
     }
 
     /// 405 for a path whose method means nothing.
     pub fn method_unknown() -> Self {
-        let mut status =
-            Self::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+        let mut status = Self::failure(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        );
         status.details = Some(Box::default());
         status
     }
 
     /// 406: the caller accepts none of the forms on offer.
     pub fn not_acceptable(offered: &[&str]) -> Self {
-        let message =
-            format!("only the following media types are accepted: {}", offered.join(", "));
+        let message = format!("only the following media types are accepted: {}", offered.join(", "));
         Self::failure(406, "NotAcceptable", message)
     }
 

@@ -6,7 +6,15 @@ use jiff::tz::Offset;
 /// `metav1.Time`: `2006-01-02T15:04:05Z`.
 pub fn seconds(time: Timestamp) -> String {
     let t = Offset::UTC.to_datetime(time);
-    format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", t.year(), t.month(), t.day(), t.hour(), t.minute(), t.second())
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+        t.year(),
+        t.month(),
+        t.day(),
+        t.hour(),
+        t.minute(),
+        t.second()
+    )
 }
 
 /// `metav1.MicroTime`: `2006-01-02T15:04:05.000000Z`.
@@ -52,7 +60,8 @@ mod tests {
 
     #[test]
     fn what_is_no_rfc_3339_is_refused() {
-        for text in ["", "2024-02-29", "2024-02-29 01:02:03Z", "2024-13-29T01:02:03Z", "2024-02-29T01:02:03"] {
+        for text in ["", "2024-02-29", "2024-02-29 01:02:03Z", "2024-13-29T01:02:03Z", "2024-02-29T01:02:03"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -159,10 +159,7 @@ async fn start_runtime(
     tasks.spawn("network", fabric.clone().run(stop.clone()));
 
     let socket = config.dir.join("runtime.sock");
-    let runtime = coracle_runtime::Config {
-        socket: socket.clone(),
-        state_dir: config.dir.join("runtime"),
-    };
+    let runtime = coracle_runtime::Config { socket: socket.clone(), state_dir: config.dir.join("runtime") };
     let runtime = coracle_runtime::Service::new(runtime, images, fabric)?;
     tasks.spawn("runtime", runtime.run(stop.clone()));
     Ok((socket, tunnel_address))

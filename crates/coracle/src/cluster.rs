@@ -174,7 +174,12 @@ impl Cluster {
         Ok(())
     }
 
-    async fn start_agent(&self, index: u32, proxy: kube::Client, proxy_informers: Informers) -> Result<Agent> {
+    async fn start_agent(
+        &self,
+        index: u32,
+        proxy: kube::Client,
+        proxy_informers: Informers,
+    ) -> Result<Agent> {
         let node_name = format!("node-{}", index + 1);
         let node_ip = IpAddr::V4(self.node_ip(index));
         let node = UserInfo::new(format!("system:node:{node_name}"), ["system:nodes"]);
@@ -186,7 +191,8 @@ impl Cluster {
             ca_pem: self.server.pki().ca_pem().to_owned(),
             node_name,
         };
-        let clients = AgentClients { node: self.server.client(node, &agent("kubelet")), proxy, proxy_informers };
+        let clients =
+            AgentClients { node: self.server.client(node, &agent("kubelet")), proxy, proxy_informers };
         Agent::start(config, clients, self.images.clone()).await
     }
 

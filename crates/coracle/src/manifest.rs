@@ -128,8 +128,8 @@ fn document(file: &Path, number: usize, value: Value) -> Result<Document, Error>
     text("/metadata/name", "metadata.name")?;
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
     let gvk = GroupVersionKind::gvk(group, version, &kind);
-    let object = serde_json::from_value(value)
-        .map_err(|e| object_error(file, number, "metadata", &e.to_string()))?;
+    let object =
+        serde_json::from_value(value).map_err(|e| object_error(file, number, "metadata", &e.to_string()))?;
     Ok(Document { file: file.to_owned(), number, object, gvk })
 }
 
@@ -194,7 +194,8 @@ mod tests {
     fn documents_are_counted_and_empty_ones_skipped() {
         let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: b}\n";
         let documents = read_text(text).unwrap();
-        let seen: Vec<_> = documents.iter().map(|d| (d.number, d.gvk.api_version(), d.gvk.kind.as_str())).collect();
+        let seen: Vec<_> =
+            documents.iter().map(|d| (d.number, d.gvk.api_version(), d.gvk.kind.as_str())).collect();
         assert_eq!(seen, [(1, "v1".into(), "ConfigMap"), (3, "apps/v1".into(), "Deployment")]);
     }
 
@@ -216,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_list_stands_for_its_items() {
-        let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s}}\n";
+        let text =
+            "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: s}}\n";
         assert_eq!(read_text(text).unwrap()[0].gvk.kind, "Secret");
     }
 }

@@ -156,10 +156,7 @@ impl Server {
         // once; the data directory's lock makes sure that there is only one.
         let identity = identity_of(dir);
         let manager = UserInfo::new("system:kube-controller-manager", NO_GROUPS);
-        let informers = Informers::new(
-            self.client(manager.clone(), &agent("informers")),
-            self.stop.clone(),
-        );
+        let informers = Informers::new(self.client(manager.clone(), &agent("informers")), self.stop.clone());
         let controllers = self.client(manager, &agent("controller-manager"));
         let config = controllers_config(self.pki.ca_pem());
         let service = coracle_controllers::Service::new(config, controllers.clone(), informers.clone());
@@ -175,7 +172,13 @@ impl Server {
     }
 
     /// Runs `work` as long as this process holds the Lease `name`.
-    fn elect<F, Fut, E>(&mut self, name: &'static str, client: kube::Client, identity: &str, work: F) -> Result<()>
+    fn elect<F, Fut, E>(
+        &mut self,
+        name: &'static str,
+        client: kube::Client,
+        identity: &str,
+        work: F,
+    ) -> Result<()>
     where
         F: FnOnce(CancellationToken) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
@@ -242,7 +245,8 @@ fn api_config(config: &ServerConfig, pki: &Pki) -> Result<coracle_apiserver::Con
     sans.push(MASTER_FABRIC_IP.to_string());
     sans.push(config.listen.ip().to_string());
     let request = CertRequest { cn: "kube-apiserver".into(), org: None, sans, usage: Usage::Server };
-    let kubelet_client = pki.issue(&CertRequest::client("system:apiserver-kubelet-client", Some("system:masters")))?;
+    let kubelet_client =
+        pki.issue(&CertRequest::client("system:apiserver-kubelet-client", Some("system:masters")))?;
     Ok(coracle_apiserver::Config {
         listen: config.listen,
         tls: Arc::new(tls::server(&pki.issue(&request)?, Some(pki.ca_pem()))?),

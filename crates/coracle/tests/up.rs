@@ -202,9 +202,15 @@ fn a_broken_manifest_names_file_document_and_field() {
     let dir = tempfile::tempdir().unwrap();
     let manifest = dir.path().join("app.yaml");
     for (text, wanted) in [
-        ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\nkind: Pod\nmetadata: {name: b}\n", "document 2: apiVersion"),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\nkind: Pod\nmetadata: {name: b}\n",
+            "document 2: apiVersion",
+        ),
         ("a: [", "line"),
-        ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: b}\nspec: {containers: []}\n", "spec.containers"),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: b}\nspec: {containers: []}\n",
+            "spec.containers",
+        ),
     ] {
         std::fs::write(&manifest, text).unwrap();
         let data = dir.path().join("data");
@@ -237,7 +243,8 @@ fn an_image_is_loaded_beside_a_running_cluster() {
     let dir = tempfile::tempdir().unwrap();
     let wasm = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wasm-samples/prebuilt/cli.wasm");
     let image = |arguments: &[&str]| {
-        let output = coracle(&["image"]).args(arguments).env("CORACLE_DATA_DIR", dir.path()).output().unwrap();
+        let output =
+            coracle(&["image"]).args(arguments).env("CORACLE_DATA_DIR", dir.path()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };

@@ -12,9 +12,7 @@
 
 mod socket;
 
-pub use socket::{
-    BindError, ConnectError, Incoming, MESSAGE_BYTES_MAX, bind, connect, connect_lazy,
-};
+pub use socket::{BindError, ConnectError, Incoming, MESSAGE_BYTES_MAX, bind, connect, connect_lazy};
 
 /// `runtime.v1`: the Container Runtime Interface.
 pub mod runtime {

@@ -76,8 +76,7 @@ pub async fn connect(endpoint: impl AsRef<Path>) -> Result<Channel, ConnectError
 /// A channel that connects at its first call, and again after the runtime was gone.
 pub fn connect_lazy(endpoint: impl AsRef<Path>) -> Channel {
     let connector = Connector::new(socket_path(endpoint.as_ref()));
-    channel_options()
-        .connect_with_connector_lazy(tower::service_fn(move |_: Uri| connector.clone().open()))
+    channel_options().connect_with_connector_lazy(tower::service_fn(move |_: Uri| connector.clone().open()))
 }
 
 /// Listens on `path`, replacing a socket file that a dead process left behind. The
@@ -87,10 +86,7 @@ pub fn connect_lazy(endpoint: impl AsRef<Path>) -> Channel {
 /// [`BindError::InUse`] when a live process answers there, else [`BindError::Io`].
 pub async fn bind(path: impl AsRef<Path>) -> Result<Incoming, BindError> {
     let path = path.as_ref().to_path_buf();
-    let io_error = |source| BindError::Io {
-        path: path.clone(),
-        source,
-    };
+    let io_error = |source| BindError::Io { path: path.clone(), source };
     if path.exists() {
         if UnixStream::connect(&path).await.is_ok() {
             return Err(BindError::InUse { path });
@@ -120,9 +116,7 @@ impl Stream for Incoming {
     type Item = io::Result<UnixStream>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.listener
-            .poll_accept(cx)
-            .map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+        self.listener.poll_accept(cx).map(|accepted| Some(accepted.map(|(stream, _)| stream)))
     }
 }
 
@@ -189,9 +183,6 @@ mod tests {
     #[tokio::test]
     async fn an_absent_runtime_is_named() {
         let error = connect("unix:///nonexistent/r.sock").await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot reach the container runtime at /nonexistent/r.sock"
-        );
+        assert_eq!(error.to_string(), "cannot reach the container runtime at /nonexistent/r.sock");
     }
 }

@@ -122,8 +122,7 @@ impl OnDisk {
     }
 
     fn path(&self, module: &Digest, engine: &Digest) -> PathBuf {
-        self.dir
-            .join(format!("{}-{}", module.to_hex(), engine.to_hex()))
+        self.dir.join(format!("{}-{}", module.to_hex(), engine.to_hex()))
     }
 
     fn tag(&self, module: &Digest, engine: &Digest, code: &[u8]) -> hmac::Tag {
@@ -183,10 +182,7 @@ mod tests {
         assert_eq!(cache.get(&module, &engine), None);
         cache.put(&module, &engine, b"code").unwrap();
         let reopened = CodeCache::open(Some(dir.path())).unwrap();
-        assert_eq!(
-            reopened.get(&module, &engine).as_deref(),
-            Some(&b"code"[..])
-        );
+        assert_eq!(reopened.get(&module, &engine).as_deref(), Some(&b"code"[..]));
         assert_eq!(cache.get(&engine, &module), None);
 
         let path = cache.disk.as_ref().unwrap().path(&module, &engine);
@@ -234,10 +230,7 @@ mod tests {
                 fs::File::open(path).unwrap().set_modified(when).unwrap();
             }
         }
-        let kept: Vec<bool> = modules
-            .iter()
-            .map(|m| cache.get(m, &engine).is_some())
-            .collect();
+        let kept: Vec<bool> = modules.iter().map(|m| cache.get(m, &engine).is_some()).collect();
         assert_eq!(kept, [false, true, true]);
         cache.remove(&modules[1]);
         assert_eq!(cache.get(&modules[1], &engine), None);

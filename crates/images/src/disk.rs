@@ -22,11 +22,7 @@ pub struct DiskError {
 impl DiskError {
     pub(crate) fn new(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self {
-            action,
-            path,
-            source,
-        }
+        move |source| Self { action, path, source }
     }
 }
 
@@ -43,9 +39,8 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), DiskError> {
 /// power loss; before, the old content is untouched.
 pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), DiskError> {
     let aside = aside(path);
-    let written = write_synced(&aside, parts)
-        .and_then(|()| fs::rename(&aside, path))
-        .and_then(|()| sync_parent(path));
+    let written =
+        write_synced(&aside, parts).and_then(|()| fs::rename(&aside, path)).and_then(|()| sync_parent(path));
     if written.is_err() {
         let _ = fs::remove_file(&aside);
     }
@@ -55,12 +50,11 @@ pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), DiskError> {
 /// Writes `path` unless it exists, in one step. False when it does.
 pub(crate) fn create_once(path: &Path, content: &[u8]) -> Result<bool, DiskError> {
     let aside = aside(path);
-    let linked =
-        write_synced(&aside, &[content]).and_then(|()| match fs::hard_link(&aside, path) {
-            Ok(()) => sync_parent(path).map(|()| true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error),
-        });
+    let linked = write_synced(&aside, &[content]).and_then(|()| match fs::hard_link(&aside, path) {
+        Ok(()) => sync_parent(path).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    });
     let _ = fs::remove_file(&aside);
     linked.map_err(DiskError::new("write", path))
 }
@@ -77,9 +71,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
 /// Removes a file; that it is gone already is success.
 pub(crate) fn remove(path: &Path) -> Result<(), DiskError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(DiskError::new("remove", path)(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::new("remove", path)(error)),
         _ => Ok(()),
     }
 }
@@ -107,11 +99,7 @@ fn aside(path: &Path) -> PathBuf {
 }
 
 fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     for part in parts {
         file.write_all(part)?;
     }

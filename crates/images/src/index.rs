@@ -59,22 +59,15 @@ struct IndexRow {
 pub(crate) fn check_version(dir: &Path) -> Result<(), OpenError> {
     let path = dir.join("VERSION");
     let Some(bytes) = disk::read(&path)? else {
-        let version = VersionFile {
-            format: FORMAT,
-            oldest_reader: OLDEST_READER,
-        };
-        let text =
-            serde_json::to_vec(&version).map_err(|_| OpenError::Corrupt { path: path.clone() })?;
+        let version = VersionFile { format: FORMAT, oldest_reader: OLDEST_READER };
+        let text = serde_json::to_vec(&version).map_err(|_| OpenError::Corrupt { path: path.clone() })?;
         disk::create_once(&path, &text)?;
         return Ok(());
     };
     let version: VersionFile =
         serde_json::from_slice(&bytes).map_err(|_| OpenError::Corrupt { path: path.clone() })?;
     if version.oldest_reader > FORMAT {
-        return Err(OpenError::Newer {
-            path,
-            format: version.format,
-        });
+        return Err(OpenError::Newer { path, format: version.format });
     }
     Ok(())
 }
@@ -97,22 +90,14 @@ pub(crate) fn read(path: &Path) -> Result<Images, OpenError> {
     let Some(bytes) = disk::read(path)? else {
         return Ok(Images::new());
     };
-    let corrupt = || OpenError::Corrupt {
-        path: path.to_path_buf(),
-    };
+    let corrupt = || OpenError::Corrupt { path: path.to_path_buf() };
     let file: IndexFile = serde_json::from_slice(&bytes).map_err(|_| corrupt())?;
     file.images
         .into_iter()
         .map(|row| {
             let reference = row.reference.parse().map_err(|_| corrupt())?;
             let digest = row.digest.parse().map_err(|_| corrupt())?;
-            Ok((
-                reference,
-                Entry {
-                    digest,
-                    size: row.size,
-                },
-            ))
+            Ok((reference, Entry { digest, size: row.size }))
         })
         .collect()
 }
@@ -129,8 +114,6 @@ pub(crate) fn write(path: &Path, images: &Images) -> Result<(), DiskError> {
             })
             .collect(),
     };
-    let text = serde_json::to_vec(&file)
-        .map_err(io::Error::other)
-        .map_err(DiskError::new("encode", path))?;
+    let text = serde_json::to_vec(&file).map_err(io::Error::other).map_err(DiskError::new("encode", path))?;
     disk::replace(path, &[&text])
 }

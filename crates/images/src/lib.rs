@@ -41,6 +41,4 @@ pub use code_cache::{CODE_BYTES_MAX, CodeCache};
 pub use digest::{Digest, InvalidDigest};
 pub use disk::DiskError;
 pub use reference::{InvalidReference, Reference};
-pub use store::{
-    ImageInfo, LoadError, MODULE_BYTES_MAX, OpenError, ReadError, RemoveError, Store, Usage,
-};
+pub use store::{ImageInfo, LoadError, MODULE_BYTES_MAX, OpenError, ReadError, RemoveError, Store, Usage};

@@ -63,11 +63,7 @@ impl Reference {
 
     /// This name with `digest` in place of what it had after the repository.
     pub fn with_digest(&self, digest: Digest) -> Self {
-        Self {
-            tag: None,
-            digest: Some(digest),
-            ..self.clone()
-        }
+        Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 }
 
@@ -88,15 +84,12 @@ impl FromStr for Reference {
     type Err = InvalidReference;
 
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
-        let invalid = |problem| InvalidReference {
-            text: text.chars().take(2 * NAME_BYTES_MAX).collect(),
-            problem,
-        };
+        let invalid =
+            |problem| InvalidReference { text: text.chars().take(2 * NAME_BYTES_MAX).collect(), problem };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
                 let digest = digest.parse();
-                let digest =
-                    digest.map_err(|_| invalid("its digest is not sha256 and 64 hex digits"));
+                let digest = digest.map_err(|_| invalid("its digest is not sha256 and 64 hex digits"));
                 (rest, Some(digest?))
             }
             None => (text, None),
@@ -125,28 +118,18 @@ impl FromStr for Reference {
             (None, None) => Some(DEFAULT_TAG.to_owned()),
             (tag, _) => tag.map(str::to_owned),
         };
-        Ok(Self {
-            domain,
-            path,
-            tag,
-            digest,
-        })
+        Ok(Self { domain, path, tag, digest })
     }
 }
 
 /// The first component is a domain when it looks like one: a dot, a port, or localhost.
 fn split_domain(name: &str) -> (String, String) {
     match name.split_once('/') {
-        Some((first, rest))
-            if first.contains(['.', ':']) || first == "localhost" || has_upper(first) =>
-        {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" || has_upper(first) => {
             (first.to_owned(), rest.to_owned())
         }
         Some(_) => (DEFAULT_DOMAIN.to_owned(), name.to_owned()),
-        None => (
-            DEFAULT_DOMAIN.to_owned(),
-            format!("{DEFAULT_NAMESPACE}/{name}"),
-        ),
+        None => (DEFAULT_DOMAIN.to_owned(), format!("{DEFAULT_NAMESPACE}/{name}")),
     }
 }
 
@@ -164,9 +147,7 @@ fn is_domain(domain: &str) -> bool {
             !label.is_empty()
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         })
 }
 
@@ -183,9 +164,9 @@ fn is_path_component(component: &str) -> bool {
     let bytes = component.as_bytes();
     bytes.first().copied().is_some_and(plain)
         && bytes.last().copied().is_some_and(plain)
-        && bytes.split(|b| plain(*b)).all(|between| {
-            matches!(between, b"" | b"." | b"_" | b"__") || between.iter().all(|b| *b == b'-')
-        })
+        && bytes
+            .split(|b| plain(*b))
+            .all(|between| matches!(between, b"" | b"." | b"_" | b"__") || between.iter().all(|b| *b == b'-'))
 }
 
 #[cfg(test)]
@@ -202,27 +183,14 @@ mod tests {
             ("localhost/app", "localhost/app:latest".to_owned()),
             ("host:5000/a/b", "host:5000/a/b:latest".to_owned()),
             ("host:5000/a:2", "host:5000/a:2".to_owned()),
-            (
-                "coracle.local/samples/hello",
-                "coracle.local/samples/hello:latest".to_owned(),
-            ),
-            (
-                &format!("app@{digest}"),
-                format!("docker.io/library/app@{digest}"),
-            ),
-            (
-                &format!("r.io/app:v1@{digest}"),
-                format!("r.io/app:v1@{digest}"),
-            ),
+            ("coracle.local/samples/hello", "coracle.local/samples/hello:latest".to_owned()),
+            (&format!("app@{digest}"), format!("docker.io/library/app@{digest}")),
+            (&format!("r.io/app:v1@{digest}"), format!("r.io/app:v1@{digest}")),
             ("a--b/c__d.e", "docker.io/a--b/c__d.e:latest".to_owned()),
         ] {
             let reference: Reference = text.parse().unwrap();
             assert_eq!(reference.to_string(), full, "{text}");
-            assert_eq!(
-                full.parse::<Reference>().unwrap(),
-                reference,
-                "{text} again"
-            );
+            assert_eq!(full.parse::<Reference>().unwrap(), reference, "{text} again");
         }
     }
 
@@ -260,9 +228,6 @@ mod tests {
     fn with_digest_drops_the_tag() {
         let digest = Digest::of(b"x");
         let reference: Reference = "r.io/app:v1".parse().unwrap();
-        assert_eq!(
-            reference.with_digest(digest).to_string(),
-            format!("r.io/app@{digest}")
-        );
+        assert_eq!(reference.with_digest(digest).to_string(), format!("r.io/app@{digest}"));
     }
 }

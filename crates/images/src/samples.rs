@@ -25,9 +25,7 @@ macro_rules! samples {
     };
 }
 
-samples![
-    "caller", "cli", "crash", "hello", "memhog", "spin", "tcp-echo"
-];
+samples!["caller", "cli", "crash", "hello", "memhog", "spin", "tcp-echo"];
 
 impl Sample {
     /// The image's full name.
@@ -41,8 +39,7 @@ impl Sample {
 /// # Errors
 /// Never for the names in [`ALL`], which a test parses.
 pub fn register(store: &Store) -> Result<(), InvalidReference> {
-    ALL.iter()
-        .try_for_each(|sample| store.add_builtin(&sample.reference(), sample.module))
+    ALL.iter().try_for_each(|sample| store.add_builtin(&sample.reference(), sample.module))
 }
 
 #[cfg(test)]
@@ -83,10 +80,7 @@ mod tests {
             })
             .collect();
         lines.sort();
-        let listing: String = lines
-            .iter()
-            .map(|(name, digest)| format!("{digest}  {name}\n"))
-            .collect();
+        let listing: String = lines.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
         Digest::of(listing.as_bytes()).to_hex()
     }
 
@@ -109,16 +103,9 @@ mod tests {
         for sample in ALL {
             let (sources, module) = recorded[sample.name];
             let name = sample.name;
-            assert_eq!(
-                sources_of(name),
-                sources,
-                "{name} changed: run wasm-samples/build.sh"
-            );
+            assert_eq!(sources_of(name), sources, "{name} changed: run wasm-samples/build.sh");
             assert_eq!(Digest::of(sample.module).to_hex(), module, "{name}.wasm");
-            assert!(
-                sample.module.len() <= SAMPLE_BYTES_MAX,
-                "{name} is too large"
-            );
+            assert!(sample.module.len() <= SAMPLE_BYTES_MAX, "{name} is too large");
         }
     }
 
@@ -131,10 +118,7 @@ mod tests {
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect();
         names.sort();
-        assert_eq!(
-            names,
-            ALL.iter().map(|sample| sample.name).collect::<Vec<_>>()
-        );
+        assert_eq!(names, ALL.iter().map(|sample| sample.name).collect::<Vec<_>>());
     }
 
     #[test]

@@ -183,9 +183,7 @@ impl Store {
             code: CodeCache::open(dir.map(|dir| dir.join("code")).as_deref())?,
         };
         inner.refresh(&mut inner.loaded.lock())?;
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The compiled code that belongs to this store's modules.
@@ -197,19 +195,9 @@ impl Store {
     ///
     /// # Errors
     /// When `reference` is no image name.
-    pub fn add_builtin(
-        &self,
-        reference: &str,
-        module: &'static [u8],
-    ) -> Result<(), InvalidReference> {
-        let builtin = Builtin {
-            digest: Digest::of(module),
-            module,
-        };
-        self.inner
-            .builtins
-            .write()
-            .insert(reference.parse()?, builtin);
+    pub fn add_builtin(&self, reference: &str, module: &'static [u8]) -> Result<(), InvalidReference> {
+        let builtin = Builtin { digest: Digest::of(module), module };
+        self.inner.builtins.write().insert(reference.parse()?, builtin);
         Ok(())
     }
 
@@ -224,10 +212,7 @@ impl Store {
             return Err(LoadError::ByDigest(name));
         }
         check_module(module, reference)?;
-        let entry = Entry {
-            digest: Digest::of(module),
-            size: module.len() as u64,
-        };
+        let entry = Entry { digest: Digest::of(module), size: module.len() as u64 };
         let mut loaded = self.inner.loaded.lock();
         let _lock = self.inner.write_lock()?;
         self.inner.refresh(&mut loaded)?;
@@ -244,12 +229,8 @@ impl Store {
             self.inner.forget_if_unnamed(&mut loaded, old.digest)?;
         }
         drop(loaded);
-        self.by_digest(entry.digest).ok_or_else(|| {
-            OpenError::Corrupt {
-                path: PathBuf::from("index.json"),
-            }
-            .into()
-        })
+        self.by_digest(entry.digest)
+            .ok_or_else(|| OpenError::Corrupt { path: PathBuf::from("index.json") }.into())
     }
 
     /// The image that a name or an id (`sha256:…`) leads to, if it is here.
@@ -305,11 +286,7 @@ impl Store {
         drop(builtin);
         let Some(path) = self.inner.blob_path(id) else {
             let loaded = self.inner.loaded.lock();
-            return loaded
-                .in_memory
-                .get(id)
-                .cloned()
-                .ok_or(ReadError::Absent(*id));
+            return loaded.in_memory.get(id).cloned().ok_or(ReadError::Absent(*id));
         };
         let bytes = disk::read(&path)?.ok_or(ReadError::Absent(*id))?;
         if Digest::of(&bytes) != *id {
@@ -403,15 +380,11 @@ impl Inner {
         }
         loaded.in_memory.remove(&digest);
         self.code.remove(&digest);
-        self.blob_path(&digest)
-            .map_or(Ok(()), |path| disk::remove(&path))
+        self.blob_path(&digest).map_or(Ok(()), |path| disk::remove(&path))
     }
 
     fn write_lock(&self) -> Result<Option<fs::File>, DiskError> {
-        self.dir
-            .as_ref()
-            .map(|dir| disk::lock(&dir.join("lock")))
-            .transpose()
+        self.dir.as_ref().map(|dir| disk::lock(&dir.join("lock"))).transpose()
     }
 
     fn index_path(&self) -> Option<PathBuf> {
@@ -427,8 +400,7 @@ impl Inner {
 impl ImageInfo {
     fn named(&mut self, name: &Reference) {
         self.repo_tags.push(name.to_string());
-        self.repo_digests
-            .push(name.with_digest(self.id).to_string());
+        self.repo_digests.push(name.with_digest(self.id).to_string());
     }
 }
 
@@ -446,15 +418,9 @@ fn image(images: &mut HashMap<Digest, ImageInfo>, id: Digest, size: u64) -> &mut
 /// not on a node.
 fn check_module(module: &[u8], name: &str) -> Result<(), LoadError> {
     if module.len() > MODULE_BYTES_MAX {
-        return Err(LoadError::TooLarge {
-            name: name.to_owned(),
-            size: module.len(),
-        });
+        return Err(LoadError::TooLarge { name: name.to_owned(), size: module.len() });
     }
-    let not_wasm = |problem| LoadError::NotWasm {
-        name: name.to_owned(),
-        problem,
-    };
+    let not_wasm = |problem| LoadError::NotWasm { name: name.to_owned(), problem };
     if !module.starts_with(b"\0asm") {
         return Err(not_wasm("it does not begin with \\0asm".to_owned()));
     }

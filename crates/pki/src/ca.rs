@@ -7,8 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -52,12 +52,7 @@ impl CertRequest {
     /// A client certificate of user `cn` in group `org`.
     #[must_use]
     pub fn client(cn: &str, org: Option<&str>) -> Self {
-        Self {
-            cn: cn.to_owned(),
-            org: org.map(str::to_owned),
-            sans: Vec::new(),
-            usage: Usage::Client,
-        }
+        Self { cn: cn.to_owned(), org: org.map(str::to_owned), sans: Vec::new(), usage: Usage::Client }
     }
 }
 
@@ -202,11 +197,8 @@ fn new_ca() -> Result<(String, KeyPair), Error> {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "coracle-ca");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::CrlSign,
-    ];
+    params.key_usages =
+        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let cert = params.self_signed(&key).map_err(|source| certificate("coracle-ca", source))?;
     Ok((cert.pem(), key))
 }
@@ -236,12 +228,8 @@ fn read(path: &Path) -> Result<String, Error> {
 fn write_private(path: &Path, text: &str) -> Result<(), Error> {
     let temporary = path.with_extension("new");
     let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;

@@ -18,7 +18,8 @@ use crate::{Credential, Error};
 pub fn server(credential: &Credential, client_ca_pem: Option<&str>) -> Result<ServerConfig, Error> {
     let (chain, key) = parts(credential)?;
     let provider = provider();
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder =
+        ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match client_ca_pem {
         Some(ca) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider)
@@ -42,7 +43,8 @@ pub fn mutual_server(credential: &Credential, client_ca_pem: &str) -> Result<Ser
     let (chain, key) = parts(credential)?;
     let provider = provider();
     let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pem)?), provider.clone()).build()?;
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pem)?), provider.clone())
+            .build()?;
     Ok(ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
@@ -101,9 +103,7 @@ fn roots(ca_pem: &str) -> Result<RootCertStore, Error> {
     Ok(store)
 }
 
-fn parts(
-    credential: &Credential,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+fn parts(credential: &Credential) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
     let chain = CertificateDer::pem_slice_iter(credential.cert_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| Error::Pem { what: "certificate" })?;

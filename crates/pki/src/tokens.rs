@@ -128,10 +128,7 @@ impl Signer {
         let TokenSpec { kubernetes, audiences, ttl_s, id } = spec;
         let claims = Claims {
             iss: self.issuer.clone(),
-            sub: format!(
-                "system:serviceaccount:{}:{}",
-                kubernetes.namespace, kubernetes.serviceaccount.name
-            ),
+            sub: format!("system:serviceaccount:{}:{}", kubernetes.namespace, kubernetes.serviceaccount.name),
             aud: audiences,
             exp: now_s.saturating_add(ttl_s),
             iat: now_s,
@@ -164,10 +161,7 @@ impl Verifier {
     pub(crate) fn new(key_pem: &str, issuer: &str) -> Result<Self, Error> {
         install_provider();
         let pair = parse_key(key_pem)?;
-        Ok(Self {
-            key: Arc::new(DecodingKey::from_ec_der(pair.der_bytes())),
-            issuer: issuer.to_owned(),
-        })
+        Ok(Self { key: Arc::new(DecodingKey::from_ec_der(pair.der_bytes())), issuer: issuer.to_owned() })
     }
 
     /// Checks signature, issuer and times at `now_s` (Unix seconds), and that the token is

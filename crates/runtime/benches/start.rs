@@ -35,10 +35,7 @@ async fn main() {
     let begun = Instant::now();
     let fabric = Fabric::new(FabricConfig::new("bench", "127.0.0.1".parse().unwrap())).unwrap();
     fabric.set_pod_cidr("10.128.0.0/18".parse().unwrap());
-    let config = Config {
-        socket: dir.path().join("sock"),
-        state_dir: dir.path().join("state"),
-    };
+    let config = Config { socket: dir.path().join("sock"), state_dir: dir.path().join("state") };
     let socket = config.socket.clone();
     let service = Service::new(config, store, fabric.clone()).unwrap();
     let stop = CancellationToken::new();
@@ -49,20 +46,14 @@ async fn main() {
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    println!(
-        "ready                             {:>9.1} ms",
-        ms(begun.elapsed())
-    );
+    println!("ready                             {:>9.1} ms", ms(begun.elapsed()));
     println!("rss ready                         {:>9} KiB", rss_kib());
 
     let pod = sandbox(&mut client, "warm").await;
     for sample in ["hello", "cli"] {
         let begun = Instant::now();
         start(&mut client, &pod, sample, 0).await;
-        println!(
-            "first {sample:<10} compile and start  {:>8.1} ms",
-            ms(begun.elapsed())
-        );
+        println!("first {sample:<10} compile and start  {:>8.1} ms", ms(begun.elapsed()));
     }
     println!("rss with both compiled            {:>9} KiB", rss_kib());
 
@@ -90,46 +81,17 @@ async fn starts(client: &mut Client, sample: &str) {
     }
     let total = begun.elapsed();
     times.sort();
-    println!(
-        "{sample:<9} create to running p50    {:>9.2} ms",
-        ms(times[STARTS / 2])
-    );
-    println!(
-        "{sample:<9} create to running p99    {:>9.2} ms",
-        ms(times[STARTS * 99 / 100])
-    );
-    println!(
-        "{sample:<9} sandbox+container rate   {:>9.0} /s",
-        STARTS as f64 / total.as_secs_f64()
-    );
-    println!(
-        "{sample:<9} each costs               {:>9} KiB",
-        (rss_kib() - before) / STARTS as i64
-    );
+    println!("{sample:<9} create to running p50    {:>9.2} ms", ms(times[STARTS / 2]));
+    println!("{sample:<9} create to running p99    {:>9.2} ms", ms(times[STARTS * 99 / 100]));
+    println!("{sample:<9} sandbox+container rate   {:>9.0} /s", STARTS as f64 / total.as_secs_f64());
+    println!("{sample:<9} each costs               {:>9} KiB", (rss_kib() - before) / STARTS as i64);
 }
 
 async fn requests(client: &mut Client, fabric: &Fabric, connections: usize) {
-    let list = client
-        .list_pod_sandbox(ListPodSandboxRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
-    let pod = list
-        .items
-        .iter()
-        .find(|pod| pod.metadata.as_ref().unwrap().name == "hello-0")
-        .unwrap();
-    let request = PodSandboxStatusRequest {
-        pod_sandbox_id: pod.id.clone(),
-        verbose: false,
-    };
-    let status = client
-        .pod_sandbox_status(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .status
-        .unwrap();
+    let list = client.list_pod_sandbox(ListPodSandboxRequest::default()).await.unwrap().into_inner();
+    let pod = list.items.iter().find(|pod| pod.metadata.as_ref().unwrap().name == "hello-0").unwrap();
+    let request = PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), verbose: false };
+    let status = client.pod_sandbox_status(request).await.unwrap().into_inner().status.unwrap();
     let ip = status.network.unwrap().ip.parse().unwrap();
     let (begun, cpu) = (Instant::now(), cpu());
     let mut tasks = Vec::new();
@@ -139,9 +101,7 @@ async fn requests(client: &mut Client, fabric: &Fabric, connections: usize) {
         tokio::spawn(connection);
         tasks.push(tokio::spawn(async move {
             for _ in 0..REQUESTS / connections {
-                let request = http::Request::get("/")
-                    .header("host", "p")
-                    .body(Empty::<bytes::Bytes>::new());
+                let request = http::Request::get("/").header("host", "p").body(Empty::<bytes::Bytes>::new());
                 let response = sender.send_request(request.unwrap()).await.unwrap();
                 assert_eq!(response.status(), 200);
                 response.into_body().collect().await.unwrap();
@@ -175,51 +135,23 @@ async fn sandbox(client: &mut Client, name: &str) -> String {
         uid: name.to_owned(),
         attempt: 0,
     };
-    let config = PodSandboxConfig {
-        metadata: Some(metadata),
-        hostname: name.to_owned(),
-        ..Default::default()
-    };
-    let request = RunPodSandboxRequest {
-        config: Some(config),
-        runtime_handler: String::new(),
-    };
-    client
-        .run_pod_sandbox(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .pod_sandbox_id
+    let config =
+        PodSandboxConfig { metadata: Some(metadata), hostname: name.to_owned(), ..Default::default() };
+    let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+    client.run_pod_sandbox(request).await.unwrap().into_inner().pod_sandbox_id
 }
 
 async fn start(client: &mut Client, pod: &str, sample: &str, attempt: u32) {
     let image = format!("coracle.local/samples/{sample}:latest");
     let config = ContainerConfig {
-        metadata: Some(ContainerMetadata {
-            name: sample.to_owned(),
-            attempt,
-        }),
-        image: Some(ImageSpec {
-            image,
-            ..Default::default()
-        }),
+        metadata: Some(ContainerMetadata { name: sample.to_owned(), attempt }),
+        image: Some(ImageSpec { image, ..Default::default() }),
         ..Default::default()
     };
-    let request = CreateContainerRequest {
-        pod_sandbox_id: pod.to_owned(),
-        config: Some(config),
-        sandbox_config: None,
-    };
-    let container_id = client
-        .create_container(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .container_id;
-    client
-        .start_container(StartContainerRequest { container_id })
-        .await
-        .unwrap();
+    let request =
+        CreateContainerRequest { pod_sandbox_id: pod.to_owned(), config: Some(config), sandbox_config: None };
+    let container_id = client.create_container(request).await.unwrap().into_inner().container_id;
+    client.start_container(StartContainerRequest { container_id }).await.unwrap();
 }
 
 fn ms(time: Duration) -> f64 {
@@ -228,10 +160,7 @@ fn ms(time: Duration) -> f64 {
 
 fn rss_kib() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 

@@ -66,14 +66,11 @@ impl Account {
 
     fn charge(&self, bytes: u64) -> bool {
         let limit = self.memory_limit.load(Ordering::Relaxed);
-        let charged = self
-            .memory_bytes
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |held| {
-                held.checked_add(bytes).filter(|sum| *sum <= limit)
-            });
+        let charged = self.memory_bytes.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |held| {
+            held.checked_add(bytes).filter(|sum| *sum <= limit)
+        });
         if let Ok(before) = charged {
-            self.memory_peak_bytes
-                .fetch_max(before + bytes, Ordering::Relaxed);
+            self.memory_peak_bytes.fetch_max(before + bytes, Ordering::Relaxed);
         }
         charged.is_ok()
     }
@@ -114,12 +111,7 @@ pub(crate) struct Share {
 
 impl Share {
     pub(crate) fn new(account: std::sync::Arc<Account>) -> Self {
-        Self {
-            account,
-            held: 0,
-            last_growth: 0,
-            denied: false,
-        }
+        Self { account, held: 0, last_growth: 0, denied: false }
     }
 
     /// Whether the instance was refused memory.
@@ -222,9 +214,7 @@ mod tests {
         assert!(second.others_hold_memory());
         drop(first);
         assert!(second.memory_growing(0, 60, None).unwrap());
-        second
-            .memory_grow_failed(wasmtime::Error::msg("no"))
-            .unwrap();
+        second.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
         assert_eq!(account.memory_bytes(), 0);
         assert_eq!(account.memory_peak_bytes(), 60);
         drop(second);

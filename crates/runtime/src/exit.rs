@@ -34,11 +34,7 @@ impl Exit {
             let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
             message.truncate(end);
         }
-        Self {
-            code,
-            reason: reason.to_owned(),
-            message,
-        }
+        Self { code, reason: reason.to_owned(), message }
     }
 
     /// It ended by itself with an exit code.
@@ -58,11 +54,7 @@ impl Exit {
 
     /// The runtime was gone while it ran.
     pub(crate) fn lost() -> Self {
-        Self::new(
-            UNKNOWN,
-            "Unknown",
-            "the container runtime was restarted while it ran",
-        )
+        Self::new(UNKNOWN, "Unknown", "the container runtime was restarted while it ran")
     }
 
     pub(crate) fn detached() -> Self {
@@ -77,9 +69,7 @@ impl Exit {
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 Some(I32Exit(code)) => Self::with_code(*code),
                 None if error.is::<Trap>() => Self::new(TRAPPED, "Error", describe(&error)),
-                None if error.is::<WasmBacktrace>() => {
-                    Self::new(TRAPPED, "Error", describe(&error))
-                }
+                None if error.is::<WasmBacktrace>() => Self::new(TRAPPED, "Error", describe(&error)),
                 None => Self::new(NOT_STARTED, "StartError", describe(&error)),
             },
         }

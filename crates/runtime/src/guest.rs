@@ -32,12 +32,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// A store for one instance, whose calls yield at every tick of the epoch.
-    pub(crate) fn store(
-        engine: &Engine,
-        wasi: WasiCtx,
-        net: PodNet,
-        account: Arc<Account>,
-    ) -> Store<Self> {
+    pub(crate) fn store(engine: &Engine, wasi: WasiCtx, net: PodNet, account: Arc<Account>) -> Store<Self> {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         let mut http = WasiHttpCtx::new();
@@ -63,29 +58,19 @@ impl Guest {
     }
 
     fn sockets(&mut self) -> Sockets<'_> {
-        Sockets {
-            net: &self.net,
-            table: &mut self.table,
-        }
+        Sockets { net: &self.net, table: &mut self.table }
     }
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView {
-            hooks: &mut self.outgoing,
-            table: &mut self.table,
-            ctx: &mut self.http,
-        }
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
     }
 }
 

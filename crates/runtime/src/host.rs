@@ -66,8 +66,7 @@ impl Host {
 
     fn new() -> Result<Self, HostError> {
         let engine = engine::new().map_err(|error| HostError::Engine(format!("{error:#}")))?;
-        let linker =
-            guest::linker(&engine).map_err(|error| HostError::Engine(format!("{error:#}")))?;
+        let linker = guest::linker(&engine).map_err(|error| HostError::Engine(format!("{error:#}")))?;
         let guests = Builder::new_multi_thread()
             .thread_name("guest")
             .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -132,9 +131,7 @@ impl Host {
                 let _ = sender.send(program);
             })
             .map_err(|error| failed(&error.to_string()))?;
-        receiver
-            .await
-            .map_err(|_| failed("the compiler panicked"))?
+        receiver.await.map_err(|_| failed("the compiler panicked"))?
     }
 
     fn cell(&self, module: Digest) -> Arc<OnceCell<Arc<Program>>> {
@@ -147,8 +144,7 @@ impl Host {
 }
 
 fn is_used(cell: &OnceCell<Arc<Program>>) -> bool {
-    cell.get()
-        .is_some_and(|program| Arc::strong_count(program) > 1)
+    cell.get().is_some_and(|program| Arc::strong_count(program) > 1)
 }
 
 impl Drop for Host {
@@ -163,8 +159,6 @@ impl Drop for Host {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host")
-            .field("engine", &self.engine_id)
-            .finish_non_exhaustive()
+        f.debug_struct("Host").field("engine", &self.engine_id).finish_non_exhaustive()
     }
 }

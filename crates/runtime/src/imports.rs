@@ -57,9 +57,7 @@ pub(crate) fn check_core(module: &str, name: &str) -> Result<(), NotOffered> {
         _ if module.contains(':') || module == "$root" || module == "[export]$root" => {
             return Ok(());
         }
-        "wasi_unstable" => {
-            "it was built for a draft of WASI; build it for wasm32-wasip1 or wasm32-wasip2"
-        }
+        "wasi_unstable" => "it was built for a draft of WASI; build it for wasm32-wasip1 or wasm32-wasip2",
         "gojs" | "go" => "it was built for browsers; build it with GOOS=wasip1",
         "wbg" | "__wbindgen_placeholder__" | "__wbindgen_externref_xform__" => {
             "it was built with wasm-bindgen for browsers; build it for wasm32-wasip1 or wasm32-wasip2"
@@ -70,17 +68,13 @@ pub(crate) fn check_core(module: &str, name: &str) -> Result<(), NotOffered> {
         }
         _ => "a guest gets WASI preview 1 and WASI 0.2; link the rest in",
     };
-    Err(NotOffered {
-        import: format!("{module}#{name}"),
-        advice,
-    })
+    Err(NotOffered { import: format!("{module}#{name}"), advice })
 }
 
 /// Checks the imports of a component.
 pub(crate) fn check_component(engine: &Engine, component: &Component) -> Result<(), NotOffered> {
     let ty = component.component_type();
-    ty.imports(engine)
-        .try_for_each(|(import, _)| check_interface(import))
+    ty.imports(engine).try_for_each(|(import, _)| check_interface(import))
 }
 
 fn check_interface(import: &str) -> Result<(), NotOffered> {
@@ -91,9 +85,7 @@ fn check_interface(import: &str) -> Result<(), NotOffered> {
         return Ok(());
     }
     let advice = match name.split('/').next().unwrap_or_default() {
-        _ if of_wasi && version.starts_with("0.3") => {
-            "WASI 0.3 is not supported; build it for WASI 0.2"
-        }
+        _ if of_wasi && version.starts_with("0.3") => "WASI 0.3 is not supported; build it for WASI 0.2",
         _ if known => "this version of WASI is not supported; build it for WASI 0.2",
         "wasi:keyvalue" => "use a Service that stores, or files in a volume",
         "wasi:config" => "use environment variables or a mounted ConfigMap",
@@ -102,10 +94,7 @@ fn check_interface(import: &str) -> Result<(), NotOffered> {
         "wasi:tls" => "link a TLS library into the guest",
         _ => "compose the component with one that exports it",
     };
-    Err(NotOffered {
-        import: import.to_owned(),
-        advice,
-    })
+    Err(NotOffered { import: import.to_owned(), advice })
 }
 
 #[cfg(test)]
@@ -130,10 +119,7 @@ mod tests {
             "rows",
         ] {
             let error = check_interface(bad).unwrap_err().to_string();
-            assert!(
-                error.starts_with(&format!("it imports {bad}, which")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("it imports {bad}, which")), "{error}");
         }
     }
 
@@ -141,9 +127,7 @@ mod tests {
     fn core_modules() {
         assert_eq!(check_core("wasi_snapshot_preview1", "fd_write"), Ok(()));
         assert_eq!(check_core("wasi:http/types@0.2.0", "x"), Ok(()));
-        let error = check_core("env", "emscripten_sleep")
-            .unwrap_err()
-            .to_string();
+        let error = check_core("env", "emscripten_sleep").unwrap_err().to_string();
         assert!(error.contains("env#emscripten_sleep"), "{error}");
     }
 }

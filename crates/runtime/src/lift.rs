@@ -83,10 +83,7 @@ impl<'a> Outline<'a> {
         let mut outline = Self::default();
         for payload in Parser::new(0).parse_all(wasm) {
             match payload? {
-                Payload::Version {
-                    encoding: Encoding::Component,
-                    ..
-                } => {
+                Payload::Version { encoding: Encoding::Component, .. } => {
                     outline.is_component = true;
                     return Ok(outline);
                 }
@@ -130,8 +127,7 @@ fn redirect_exit(wasm: &[u8]) -> Result<Option<Vec<u8>>, LiftError> {
         write_u32(&mut module, renamed.len() as u32);
         module.extend_from_slice(&renamed);
         module.extend_from_slice(&wasm[body.end..]);
-        embed_exit_world(&mut module)
-            .map_err(|error| LiftError::Unadaptable(format!("{error:#}")))?;
+        embed_exit_world(&mut module).map_err(|error| LiftError::Unadaptable(format!("{error:#}")))?;
         return Ok(Some(module));
     }
     Ok(None)
@@ -150,9 +146,7 @@ fn section_header(wasm: &[u8], start: usize, end: usize) -> Result<usize, LiftEr
             return Ok(id);
         }
     }
-    Err(LiftError::Invalid(
-        "its import section has no header".to_owned(),
-    ))
+    Err(LiftError::Invalid("its import section has no header".to_owned()))
 }
 
 /// The byte range of the two names of the import of `proc_exit`.
@@ -217,9 +211,7 @@ mod tests {
     use super::*;
 
     fn sample(name: &str) -> &'static [u8] {
-        let sample = coracle_images::samples::ALL
-            .iter()
-            .find(|sample| sample.name == name);
+        let sample = coracle_images::samples::ALL.iter().find(|sample| sample.name == name);
         sample.unwrap().module
     }
 
@@ -243,17 +235,8 @@ mod tests {
 
     #[test]
     fn what_is_not_wasm_says_so() {
-        for bad in [
-            &b""[..],
-            b"\0as",
-            b"\0asm\x09\0\0\0",
-            b"#!/bin/sh",
-            &sample("cli")[..100],
-        ] {
-            assert!(
-                matches!(component(bad), Err(LiftError::Invalid(_))),
-                "{bad:?}"
-            );
+        for bad in [&b""[..], b"\0as", b"\0asm\x09\0\0\0", b"#!/bin/sh", &sample("cli")[..100]] {
+            assert!(matches!(component(bad), Err(LiftError::Invalid(_))), "{bad:?}");
         }
     }
 

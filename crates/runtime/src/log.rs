@@ -64,15 +64,8 @@ impl ContainerLog {
     /// When it or its directory cannot be made.
     pub(crate) fn open(path: Option<&Path>) -> io::Result<Self> {
         let file = path.map(OpenFile::open).transpose()?;
-        let inner = Inner {
-            file,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            bytes_max: FILE_BYTES_MAX,
-        };
-        Ok(Self {
-            inner: Mutex::new(inner),
-        })
+        let inner = Inner { file, stdout: Vec::new(), stderr: Vec::new(), bytes_max: FILE_BYTES_MAX };
+        Ok(Self { inner: Mutex::new(inner) })
     }
 
     /// Goes on in a new file of the same name, after the old one was renamed.
@@ -151,9 +144,7 @@ impl Inner {
         let Some(open) = self.file.as_mut().filter(|_| !records.is_empty()) else {
             return;
         };
-        let appended = open
-            .rotate_beyond(bytes_max)
-            .and_then(|()| open.file.write_all(records));
+        let appended = open.rotate_beyond(bytes_max).and_then(|()| open.file.write_all(records));
         match appended {
             Ok(()) => open.bytes += records.len() as u64,
             Err(error) => {
@@ -168,17 +159,9 @@ impl OpenFile {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
         }
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o640)
-            .open(path)?;
+        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-            bytes,
-        })
+        Ok(Self { path: path.to_path_buf(), file, bytes })
     }
 
     fn rotate_beyond(&mut self, bytes_max: u64) -> io::Result<()> {
@@ -235,11 +218,7 @@ impl StdoutStream for LogStream {
 }
 
 impl AsyncWrite for LogStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.log.write(self.source, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -301,13 +280,7 @@ mod tests {
         log.finish();
         assert_eq!(
             records(&path),
-            [
-                "stdout F one",
-                "stderr F oops",
-                "stdout F two",
-                "stdout F ",
-                "stdout F last"
-            ]
+            ["stdout F one", "stderr F oops", "stdout F two", "stdout F ", "stdout F last"]
         );
     }
 
@@ -321,10 +294,7 @@ mod tests {
         log.write(Source::Stdout, &line);
         line.insert(0, b'y');
         log.write(Source::Stdout, &line);
-        let tags: Vec<_> = records(&path)
-            .iter()
-            .map(|r| (r[7..8].to_owned(), r.len() - 9))
-            .collect();
+        let tags: Vec<_> = records(&path).iter().map(|r| (r[7..8].to_owned(), r.len() - 9)).collect();
         let full = LINE_BYTES_MAX;
         let expected = [("P", full), ("F", full), ("P", full), ("P", full), ("F", 1)];
         assert_eq!(tags, expected.map(|(tag, len)| (tag.to_owned(), len)));
@@ -349,8 +319,6 @@ mod tests {
 
     #[test]
     fn no_path_no_file() {
-        ContainerLog::open(None)
-            .unwrap()
-            .write(Source::Stdout, b"gone\n");
+        ContainerLog::open(None).unwrap().write(Source::Stdout, b"gone\n");
     }
 }

@@ -35,23 +35,17 @@ pub(crate) fn directories(mounts: &[Mount], files_dir: &Path) -> Result<Vec<Dire
         let host = Path::new(&mount.host_path);
         let source = fs::metadata(host).map_err(|error| failed(host, &error))?;
         if source.is_dir() {
-            directories.push(Directory {
-                host: host.to_path_buf(),
-                guest,
-                readonly: mount.readonly,
-            });
+            directories.push(Directory { host: host.to_path_buf(), guest, readonly: mount.readonly });
             continue;
         }
         let (parent, name) = guest.rsplit_once('/').unwrap_or(("", &guest));
         let parent = if parent.is_empty() { "/" } else { parent };
         let number = parents.len();
-        let directory = parents
-            .entry(parent.to_owned())
-            .or_insert_with(|| Directory {
-                host: files_dir.join(number.to_string()),
-                guest: parent.to_owned(),
-                readonly: true,
-            });
+        let directory = parents.entry(parent.to_owned()).or_insert_with(|| Directory {
+            host: files_dir.join(number.to_string()),
+            guest: parent.to_owned(),
+            readonly: true,
+        });
         directory.readonly &= mount.readonly;
         place(host, &directory.host, name, mount.readonly, source.len())?;
     }
@@ -76,11 +70,7 @@ fn guest_path(path: &str) -> Result<String, SpecError> {
             _ => return Err(invalid()),
         }
     }
-    Ok(if clean.is_empty() {
-        "/".to_owned()
-    } else {
-        clean
-    })
+    Ok(if clean.is_empty() { "/".to_owned() } else { clean })
 }
 
 fn place(host: &Path, dir: &Path, name: &str, readonly: bool, bytes: u64) -> Result<(), SpecError> {
@@ -107,10 +97,7 @@ fn place(host: &Path, dir: &Path, name: &str, readonly: bool, bytes: u64) -> Res
 }
 
 fn failed(host: &Path, error: &std::io::Error) -> SpecError {
-    SpecError::Mount {
-        host: host.display().to_string(),
-        problem: error.to_string(),
-    }
+    SpecError::Mount { host: host.display().to_string(), problem: error.to_string() }
 }
 
 #[cfg(test)]
@@ -141,10 +128,7 @@ mod tests {
             mount(&host.join("log"), "/dev/termination-log", false),
         ];
         let seen = directories(&mounts, &own).unwrap();
-        let rows: Vec<_> = seen
-            .iter()
-            .map(|d| (d.guest.as_str(), d.readonly))
-            .collect();
+        let rows: Vec<_> = seen.iter().map(|d| (d.guest.as_str(), d.readonly)).collect();
         assert_eq!(rows, [("/data", true), ("/dev", false), ("/etc", true)]);
         let etc = &seen[2].host;
         assert_eq!(fs::read_to_string(etc.join("app.conf")).unwrap(), "conf");

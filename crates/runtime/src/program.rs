@@ -86,12 +86,7 @@ fn compile(engine: &Engine, wasm: &[u8]) -> Result<Component, ProgramError> {
     Component::new(engine, component).map_err(|error| ProgramError::Compile(format!("{error:#}")))
 }
 
-fn cached(
-    engine: &Engine,
-    code: &CodeCache,
-    module: &Digest,
-    engine_id: &Digest,
-) -> Option<Component> {
+fn cached(engine: &Engine, code: &CodeCache, module: &Digest, engine_id: &Digest) -> Option<Component> {
     let code = code.get(module, engine_id)?;
     #[expect(
         unsafe_code,
@@ -99,9 +94,7 @@ fn cached(
     )]
     // SAFETY: the bytes come from `Component::serialize`, of an engine of this identity.
     let component = unsafe { Component::deserialize(engine, code) };
-    component
-        .inspect_err(|error| tracing::warn!(%module, %error, "cached code not usable; compiling"))
-        .ok()
+    component.inspect_err(|error| tracing::warn!(%module, %error, "cached code not usable; compiling")).ok()
 }
 
 /// A cache that cannot be written costs time later, and nothing now.

@@ -104,18 +104,12 @@ impl Records {
     pub(crate) fn open(dir: &Path) -> Result<Self, StateError> {
         for sub in ["sandboxes", "containers", "files"] {
             let path = dir.join(sub);
-            let made = fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path);
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(io_error(&path))?;
         }
         let lock = lock(dir)?;
         check_version(dir)?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            lock: Mutex::new(Some(lock)),
-        })
+        Ok(Self { dir: dir.to_path_buf(), lock: Mutex::new(Some(lock)) })
     }
 
     /// Leaves the directory to the next runtime.
@@ -162,29 +156,19 @@ impl Records {
     }
 
     fn put(&self, kind: &str, id: &str, record: &impl Message) -> Result<(), StateError> {
-        replace(
-            &self.dir.join(kind).join(id),
-            &[MAGIC, &record.encode_to_vec()],
-        )
+        replace(&self.dir.join(kind).join(id), &[MAGIC, &record.encode_to_vec()])
     }
 
     fn read_all<R: Message + Default>(&self, kind: &str) -> Vec<R> {
-        let entries = fs::read_dir(self.dir.join(kind))
-            .into_iter()
-            .flatten()
-            .flatten();
-        entries
-            .filter_map(|entry| read_or_drop(&entry.path()))
-            .collect()
+        let entries = fs::read_dir(self.dir.join(kind)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| read_or_drop(&entry.path())).collect()
     }
 }
 
 /// A record, or none where a crash left something else: that is removed.
 fn read_or_drop<R: Message + Default>(path: &Path) -> Option<R> {
     let bytes = fs::read(path).unwrap_or_default();
-    let record = bytes
-        .strip_prefix(MAGIC)
-        .and_then(|body| R::decode(body).ok());
+    let record = bytes.strip_prefix(MAGIC).and_then(|body| R::decode(body).ok());
     if record.is_none() {
         tracing::warn!(path = %path.display(), "not a record; removed");
         let _ = fs::remove_file(path);
@@ -196,12 +180,7 @@ fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), StateError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".tmp");
     let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&aside)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
         parts.iter().try_for_each(|part| file.write_all(part))?;
         fs::rename(&aside, path)
     };
@@ -230,9 +209,7 @@ struct VersionFile {
 fn check_version(dir: &Path) -> Result<(), StateError> {
     let path = dir.join("VERSION");
     match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            replace(&path, &[VERSION.as_bytes()])
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => replace(&path, &[VERSION.as_bytes()]),
         Err(error) => Err(io_error(&path)(error)),
         Ok(bytes) => match serde_json::from_slice::<VersionFile>(&bytes) {
             Ok(version) if version.oldest_reader > FORMAT => Err(StateError::Newer(path)),
@@ -256,17 +233,10 @@ mod tests {
     fn records_survive_and_rubbish_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::open(dir.path()).unwrap();
-        let record = SandboxRecord {
-            id: "a".to_owned(),
-            ready: true,
-            ..Default::default()
-        };
+        let record = SandboxRecord { id: "a".to_owned(), ready: true, ..Default::default() };
         records.put_sandbox(&record).unwrap();
         fs::write(dir.path().join("sandboxes/b"), "torn").unwrap();
-        assert!(matches!(
-            Records::open(dir.path()),
-            Err(StateError::Locked(_))
-        ));
+        assert!(matches!(Records::open(dir.path()), Err(StateError::Locked(_))));
         drop(records);
         let records = Records::open(dir.path()).unwrap();
         assert_eq!(records.sandboxes(), [record]);
@@ -278,15 +248,8 @@ mod tests {
     #[test]
     fn a_newer_version_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(
-            dir.path().join("VERSION"),
-            r#"{"format":7,"oldest_reader":7}"#,
-        )
-        .unwrap();
-        assert!(matches!(
-            Records::open(dir.path()),
-            Err(StateError::Newer(_))
-        ));
+        fs::write(dir.path().join("VERSION"), r#"{"format":7,"oldest_reader":7}"#).unwrap();
+        assert!(matches!(Records::open(dir.path()), Err(StateError::Newer(_))));
     }
 
     /// Bytes of a record of format 1, which later versions must read.
@@ -297,10 +260,7 @@ mod tests {
         let bytes = b"CRC1\x0a\x02id\x12\x05\x0a\x03\x0a\x01p\x20\x07\x28\x01\x32\x0810.0.0.1";
         fs::write(dir.path().join("sandboxes/id"), bytes).unwrap();
         let record = records.sandboxes().remove(0);
-        assert_eq!(
-            (record.id.as_str(), record.created_at, record.ready),
-            ("id", 7, true)
-        );
+        assert_eq!((record.id.as_str(), record.created_at, record.ready), ("id", 7, true));
         assert_eq!(record.ip, "10.0.0.1");
         assert_eq!(record.config.unwrap().metadata.unwrap().name, "p");
     }

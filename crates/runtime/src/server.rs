@@ -69,11 +69,7 @@ impl Service {
         let host = Host::shared()?;
         let records = Records::open(&config.state_dir)?;
         let node = Node::new(host, images, fabric.clone(), records);
-        Ok(Self {
-            config,
-            node,
-            fabric,
-        })
+        Ok(Self { config, node, fabric })
     }
 
     /// Serves until `shutdown`; then ends every guest.

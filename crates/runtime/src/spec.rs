@@ -69,10 +69,7 @@ impl GuestSpec {
             port: port(config)?,
         };
         let args = spec.args.iter().map(String::len);
-        let env = spec
-            .env
-            .iter()
-            .map(|(name, value)| name.len() + value.len());
+        let env = spec.env.iter().map(|(name, value)| name.len() + value.len());
         if args.chain(env).sum::<usize>() > ARGUMENT_BYTES_MAX {
             return Err(SpecError::TooLarge);
         }
@@ -82,10 +79,7 @@ impl GuestSpec {
 
 /// What a sandbox without a kernel of its own cannot give, and must not pretend to.
 fn refuse_host_access(config: &ContainerConfig) -> Result<(), SpecError> {
-    let security = config
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref());
+    let security = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     if security.is_some_and(|security| security.privileged) {
         return Err(SpecError::Unsupported("privileged mode"));
     }
@@ -100,10 +94,7 @@ fn refuse_host_access(config: &ContainerConfig) -> Result<(), SpecError> {
 fn arguments(config: &ContainerConfig) -> Vec<String> {
     let mut args = config.command.clone();
     if args.is_empty() {
-        let name = config
-            .metadata
-            .as_ref()
-            .map(|metadata| metadata.name.clone());
+        let name = config.metadata.as_ref().map(|metadata| metadata.name.clone());
         args.push(name.unwrap_or_default());
     }
     args.extend_from_slice(&config.args);
@@ -138,18 +129,12 @@ struct ContainerPort {
 }
 
 fn port(config: &ContainerConfig) -> Result<u16, SpecError> {
-    let Some(text) = config
-        .annotations
-        .get(PORTS_ANNOTATION)
-        .filter(|text| !text.is_empty())
-    else {
+    let Some(text) = config.annotations.get(PORTS_ANNOTATION).filter(|text| !text.is_empty()) else {
         return Ok(PORT_DEFAULT);
     };
     let ports: Vec<ContainerPort> =
         serde_json::from_str(text).map_err(|error| SpecError::Ports(error.to_string()))?;
-    let tcp = ports
-        .iter()
-        .find(|port| matches!(port.protocol.as_str(), "" | "TCP"));
+    let tcp = ports.iter().find(|port| matches!(port.protocol.as_str(), "" | "TCP"));
     Ok(tcp.map_or(PORT_DEFAULT, |port| port.container_port))
 }
 
@@ -159,19 +144,13 @@ mod tests {
     use coracle_cri::runtime::v1::{ContainerMetadata, KeyValue};
 
     fn spec(config: &ContainerConfig) -> Result<GuestSpec, SpecError> {
-        let sandbox = PodSandboxConfig {
-            hostname: "pod-1".to_owned(),
-            ..Default::default()
-        };
+        let sandbox = PodSandboxConfig { hostname: "pod-1".to_owned(), ..Default::default() };
         GuestSpec::new(config, &sandbox, Path::new("/nonexistent"))
     }
 
     fn named(name: &str) -> ContainerConfig {
         ContainerConfig {
-            metadata: Some(ContainerMetadata {
-                name: name.to_owned(),
-                attempt: 0,
-            }),
+            metadata: Some(ContainerMetadata { name: name.to_owned(), attempt: 0 }),
             ..Default::default()
         }
     }
@@ -180,18 +159,11 @@ mod tests {
     fn arguments_and_environment() {
         let mut config = named("app");
         config.args = vec!["-v".to_owned()];
-        let pair = |key: &str, value: &str| KeyValue {
-            key: key.to_owned(),
-            value: value.to_owned(),
-        };
+        let pair = |key: &str, value: &str| KeyValue { key: key.to_owned(), value: value.to_owned() };
         config.envs = vec![pair("A", "1"), pair("HOSTNAME", "mine"), pair("A", "2")];
         let given = spec(&config).unwrap();
         assert_eq!(given.args, ["app", "-v"]);
-        let env: Vec<_> = given
-            .env
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
+        let env: Vec<_> = given.env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(env, [("HOSTNAME", "mine"), ("A", "2")]);
         config.command = vec!["/bin/tool".to_owned()];
         assert_eq!(spec(&config).unwrap().args, ["/bin/tool", "-v"]);
@@ -205,22 +177,13 @@ mod tests {
             ("", Some(8080)),
             ("[]", Some(8080)),
             (r#"[{"containerPort":80,"protocol":"TCP"}]"#, Some(80)),
-            (
-                r#"[{"name":"d","containerPort":53,"protocol":"UDP"},{"containerPort":81}]"#,
-                Some(81),
-            ),
+            (r#"[{"name":"d","containerPort":53,"protocol":"UDP"},{"containerPort":81}]"#, Some(81)),
             (r#"[{"containerPort":70000}]"#, None),
             ("8080", None),
         ] {
             let mut config = named("app");
-            config
-                .annotations
-                .insert(PORTS_ANNOTATION.to_owned(), ports.to_owned());
-            assert_eq!(
-                spec(&config).ok().map(|spec| spec.port),
-                expected,
-                "{ports}"
-            );
+            config.annotations.insert(PORTS_ANNOTATION.to_owned(), ports.to_owned());
+            assert_eq!(spec(&config).ok().map(|spec| spec.port), expected, "{ports}");
         }
     }
 

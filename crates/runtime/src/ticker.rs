@@ -38,13 +38,9 @@ impl Ticker {
         let shared = Arc::new(Shared::default());
         let clock = Arc::clone(&shared);
         let engine = engine.weak();
-        let thread = thread::Builder::new()
-            .name("guest-epoch".to_owned())
-            .spawn(move || clock.run(&engine))?;
-        Ok(Self {
-            shared,
-            thread: thread.thread().clone(),
-        })
+        let thread =
+            thread::Builder::new().name("guest-epoch".to_owned()).spawn(move || clock.run(&engine))?;
+        Ok(Self { shared, thread: thread.thread().clone() })
     }
 
     /// To be called before a guest runs, and held until it yields.

@@ -52,8 +52,7 @@ impl Workload {
 
     /// Tells the user, in the container's log, what the guest could not.
     pub(crate) fn complain(&self, message: &str) {
-        self.log
-            .write(Source::Stderr, format!("coracle: {message}\n").as_bytes());
+        self.log.write(Source::Stderr, format!("coracle: {message}\n").as_bytes());
     }
 
     /// A store for a new instance.
@@ -61,12 +60,7 @@ impl Workload {
     /// # Errors
     /// When a mounted directory cannot be opened any more.
     pub(crate) fn store(&self) -> wasmtime::Result<Store<Guest>> {
-        Ok(Guest::store(
-            self.host.engine(),
-            self.wasi()?,
-            self.net.clone(),
-            Arc::clone(&self.account),
-        ))
+        Ok(Guest::store(self.host.engine(), self.wasi()?, self.net.clone(), Arc::clone(&self.account)))
     }
 
     fn wasi(&self) -> wasmtime::Result<WasiCtx> {

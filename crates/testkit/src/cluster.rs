@@ -61,7 +61,8 @@ impl Cluster {
     /// Describes a cluster of one worker without state on disk; await it to start it.
     #[must_use]
     pub fn start() -> Builder {
-        let config = ClusterConfig { port: 0, ephemeral: true, node_ip: own_address(), ..ClusterConfig::default() };
+        let config =
+            ClusterConfig { port: 0, ephemeral: true, node_ip: own_address(), ..ClusterConfig::default() };
         Builder { config }
     }
 
@@ -145,7 +146,8 @@ impl Cluster {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let exchange = async {
             let mut stream = tokio::net::TcpStream::connect((address, port)).await?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: {address}:{port}\r\nConnection: close\r\n\r\n");
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: {address}:{port}\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await?;

@@ -139,10 +139,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     fn graph(edges: &[(&str, &[&str])]) -> BTreeMap<String, BTreeSet<String>> {
-        edges
-            .iter()
-            .map(|(n, ds)| ((*n).to_owned(), ds.iter().map(|d| (*d).to_owned()).collect()))
-            .collect()
+        edges.iter().map(|(n, ds)| ((*n).to_owned(), ds.iter().map(|d| (*d).to_owned()).collect())).collect()
     }
 
     #[test]

@@ -6,13 +6,14 @@ use super::build::namespaced;
 /// The rows.
 pub(super) fn rows() -> Vec<Resource> {
     vec![
-        namespaced("apps", "v1", "controllerrevisions", "controllerrevision", "ControllerRevision")
-            .columns(&[
+        namespaced("apps", "v1", "controllerrevisions", "controllerrevision", "ControllerRevision").columns(
+            &[
                 ("Name", "string", "name", 0),
                 ("Controller", "string", "", 0),
                 ("Revision", "string", "", 0),
                 ("Age", "string", "", 0),
-            ]),
+            ],
+        ),
         namespaced("apps", "v1", "daemonsets", "daemonset", "DaemonSet")
             .short(&["ds"])
             .category(&["all"])

@@ -22,18 +22,15 @@ pub(super) fn rows() -> Vec<Resource> {
                 ("Images", "string", "", 1),
                 ("Selector", "string", "", 1),
             ]),
-        namespaced("batch", "v1", "jobs", "job", "Job")
-            .category(&["all"])
-            .status()
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Status", "string", "", 0),
-                ("Completions", "string", "", 0),
-                ("Duration", "string", "", 0),
-                ("Age", "string", "", 0),
-                ("Containers", "string", "", 1),
-                ("Images", "string", "", 1),
-                ("Selector", "string", "", 1),
-            ]),
+        namespaced("batch", "v1", "jobs", "job", "Job").category(&["all"]).status().columns(&[
+            ("Name", "string", "name", 0),
+            ("Status", "string", "", 0),
+            ("Completions", "string", "", 0),
+            ("Duration", "string", "", 0),
+            ("Age", "string", "", 0),
+            ("Containers", "string", "", 1),
+            ("Images", "string", "", 1),
+            ("Selector", "string", "", 1),
+        ]),
     ]
 }

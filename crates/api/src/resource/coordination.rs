@@ -5,12 +5,9 @@ use super::build::namespaced;
 
 /// The rows.
 pub(super) fn rows() -> Vec<Resource> {
-    vec![
-        namespaced("coordination.k8s.io", "v1", "leases", "lease", "Lease")
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Holder", "string", "", 0),
-                ("Age", "string", "", 0),
-            ]),
-    ]
+    vec![namespaced("coordination.k8s.io", "v1", "leases", "lease", "Lease").columns(&[
+        ("Name", "string", "name", 0),
+        ("Holder", "string", "", 0),
+        ("Age", "string", "", 0),
+    ])]
 }

@@ -6,8 +6,7 @@ use super::build::{cluster, namespaced};
 /// The rows.
 pub(super) fn rows() -> Vec<Resource> {
     vec![
-        namespaced("", "v1", "bindings", "binding", "Binding")
-            .verbs(&["create"]),
+        namespaced("", "v1", "bindings", "binding", "Binding").verbs(&["create"]),
         cluster("", "v1", "componentstatuses", "componentstatus", "ComponentStatus")
             .short(&["cs"])
             .verbs(&["get", "list"])
@@ -17,50 +16,37 @@ pub(super) fn rows() -> Vec<Resource> {
                 ("Message", "string", "", 0),
                 ("Error", "string", "", 0),
             ]),
-        namespaced("", "v1", "configmaps", "configmap", "ConfigMap")
-            .short(&["cm"])
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Data", "string", "", 0),
-                ("Age", "string", "", 0),
-            ]),
-        namespaced("", "v1", "endpoints", "endpoints", "Endpoints")
-            .short(&["ep"])
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Endpoints", "string", "", 0),
-                ("Age", "string", "", 0),
-            ]),
-        namespaced("", "v1", "events", "event", "Event")
-            .short(&["ev"])
-            .columns(&[
-                ("Last Seen", "string", "", 0),
-                ("Type", "string", "", 0),
-                ("Reason", "string", "", 0),
-                ("Object", "string", "", 0),
-                ("Subobject", "string", "", 1),
-                ("Source", "string", "", 1),
-                ("Message", "string", "", 0),
-                ("First Seen", "string", "", 1),
-                ("Count", "string", "", 1),
-                ("Name", "string", "name", 1),
-            ]),
+        namespaced("", "v1", "configmaps", "configmap", "ConfigMap").short(&["cm"]).columns(&[
+            ("Name", "string", "name", 0),
+            ("Data", "string", "", 0),
+            ("Age", "string", "", 0),
+        ]),
+        namespaced("", "v1", "endpoints", "endpoints", "Endpoints").short(&["ep"]).columns(&[
+            ("Name", "string", "name", 0),
+            ("Endpoints", "string", "", 0),
+            ("Age", "string", "", 0),
+        ]),
+        namespaced("", "v1", "events", "event", "Event").short(&["ev"]).columns(&[
+            ("Last Seen", "string", "", 0),
+            ("Type", "string", "", 0),
+            ("Reason", "string", "", 0),
+            ("Object", "string", "", 0),
+            ("Subobject", "string", "", 1),
+            ("Source", "string", "", 1),
+            ("Message", "string", "", 0),
+            ("First Seen", "string", "", 1),
+            ("Count", "string", "", 1),
+            ("Name", "string", "name", 1),
+        ]),
         namespaced("", "v1", "limitranges", "limitrange", "LimitRange")
             .short(&["limits"])
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Created At", "date", "", 0),
-            ]),
+            .columns(&[("Name", "string", "name", 0), ("Created At", "date", "", 0)]),
         cluster("", "v1", "namespaces", "namespace", "Namespace")
             .short(&["ns"])
             .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
             .sub("finalize", ("", "", "Namespace"), &["update"])
             .status()
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Status", "string", "", 0),
-                ("Age", "string", "", 0),
-            ]),
+            .columns(&[("Name", "string", "name", 0), ("Status", "string", "", 0), ("Age", "string", "", 0)]),
         cluster("", "v1", "nodes", "node", "Node")
             .short(&["no"])
             .sub("proxy", ("", "", "NodeProxyOptions"), &["create", "delete", "get", "patch", "update"])
@@ -131,13 +117,12 @@ pub(super) fn rows() -> Vec<Resource> {
                 ("Nominated Node", "string", "", 1),
                 ("Readiness Gates", "string", "", 1),
             ]),
-        namespaced("", "v1", "podtemplates", "podtemplate", "PodTemplate")
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Containers", "string", "", 0),
-                ("Images", "string", "", 0),
-                ("Pod Labels", "string", "", 0),
-            ]),
+        namespaced("", "v1", "podtemplates", "podtemplate", "PodTemplate").columns(&[
+            ("Name", "string", "name", 0),
+            ("Containers", "string", "", 0),
+            ("Images", "string", "", 0),
+            ("Pod Labels", "string", "", 0),
+        ]),
         namespaced("", "v1", "replicationcontrollers", "replicationcontroller", "ReplicationController")
             .short(&["rc"])
             .category(&["all"])
@@ -162,20 +147,16 @@ pub(super) fn rows() -> Vec<Resource> {
                 ("Limit", "string", "", 0),
                 ("Age", "string", "", 0),
             ]),
-        namespaced("", "v1", "secrets", "secret", "Secret")
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Type", "string", "", 0),
-                ("Data", "string", "", 0),
-                ("Age", "string", "", 0),
-            ]),
+        namespaced("", "v1", "secrets", "secret", "Secret").columns(&[
+            ("Name", "string", "name", 0),
+            ("Type", "string", "", 0),
+            ("Data", "string", "", 0),
+            ("Age", "string", "", 0),
+        ]),
         namespaced("", "v1", "serviceaccounts", "serviceaccount", "ServiceAccount")
             .short(&["sa"])
             .sub("token", ("authentication.k8s.io", "v1", "TokenRequest"), &["create"])
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Age", "string", "", 0),
-            ]),
+            .columns(&[("Name", "string", "name", 0), ("Age", "string", "", 0)]),
         namespaced("", "v1", "services", "service", "Service")
             .short(&["svc"])
             .category(&["all"])

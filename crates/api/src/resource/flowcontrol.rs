@@ -16,16 +16,22 @@ pub(super) fn rows() -> Vec<Resource> {
                 ("Age", "string", "", 0),
                 ("MissingPL", "string", "", 0),
             ]),
-        cluster("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", "prioritylevelconfiguration", "PriorityLevelConfiguration")
-            .status()
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Type", "string", "", 0),
-                ("NominalConcurrencyShares", "string", "", 0),
-                ("Queues", "string", "", 0),
-                ("HandSize", "string", "", 0),
-                ("QueueLengthLimit", "string", "", 0),
-                ("Age", "string", "", 0),
-            ]),
+        cluster(
+            "flowcontrol.apiserver.k8s.io",
+            "v1",
+            "prioritylevelconfigurations",
+            "prioritylevelconfiguration",
+            "PriorityLevelConfiguration",
+        )
+        .status()
+        .columns(&[
+            ("Name", "string", "name", 0),
+            ("Type", "string", "", 0),
+            ("NominalConcurrencyShares", "string", "", 0),
+            ("Queues", "string", "", 0),
+            ("HandSize", "string", "", 0),
+            ("QueueLengthLimit", "string", "", 0),
+            ("Age", "string", "", 0),
+        ]),
     ]
 }

@@ -199,7 +199,11 @@ impl Resource {
 
     /// `plural.group`, or `plural` in the core group: how messages name the resource.
     pub fn qualified(&self) -> String {
-        if self.group.is_empty() { self.plural.to_string() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            self.plural.to_string()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
 
     /// Whether objects are stored. Reviews and bindings are only answered.
@@ -220,7 +224,9 @@ impl Resource {
             "apiextensions.k8s.io" => {
                 format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}")
             }
-            "apiregistration.k8s.io" => format!("io.k8s.kube-aggregator.pkg.apis.apiregistration.{version}.{kind}"),
+            "apiregistration.k8s.io" => {
+                format!("io.k8s.kube-aggregator.pkg.apis.apiregistration.{version}.{kind}")
+            }
             "meta.k8s.io" => format!("io.k8s.apimachinery.pkg.apis.meta.{version}.{kind}"),
             _ => format!("io.k8s.api.{}.{version}.{kind}", group.split('.').next().unwrap_or_default()),
         }
@@ -280,7 +286,13 @@ mod tests {
             assert!(seen.insert(row.gvr()), "{row:?}");
             assert!(!row.verbs.is_empty() && !row.singular.is_empty());
             assert_eq!(by_kind(&row.gvk()).unwrap().plural, row.plural);
-            assert!(row.is_stored() == row.columns.iter().any(|c| c.format == "name") || row.plural == "componentstatuses" || !row.has_verb("list"), "{}", row.plural);
+            assert!(
+                row.is_stored() == row.columns.iter().any(|c| c.format == "name")
+                    || row.plural == "componentstatuses"
+                    || !row.has_verb("list"),
+                "{}",
+                row.plural
+            );
         }
         assert_eq!(builtin().len(), 68);
     }

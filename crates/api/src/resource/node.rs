@@ -5,12 +5,9 @@ use super::build::cluster;
 
 /// The rows.
 pub(super) fn rows() -> Vec<Resource> {
-    vec![
-        cluster("node.k8s.io", "v1", "runtimeclasses", "runtimeclass", "RuntimeClass")
-            .columns(&[
-                ("Name", "string", "name", 0),
-                ("Handler", "string", "", 0),
-                ("Age", "string", "", 0),
-            ]),
-    ]
+    vec![cluster("node.k8s.io", "v1", "runtimeclasses", "runtimeclass", "RuntimeClass").columns(&[
+        ("Name", "string", "name", 0),
+        ("Handler", "string", "", 0),
+        ("Age", "string", "", 0),
+    ])]
 }

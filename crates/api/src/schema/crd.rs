@@ -16,7 +16,11 @@ pub fn from_crd(schema: &Value) -> Result<Schema, FieldErrors> {
     let root = FieldPath::new("openAPIV3Schema");
     let mut out = reader.schema(schema, &root, 0);
     if out.ty != Type::Object {
-        reader.errors.push(FieldError::invalid(root.child("type"), text(schema, "type"), "must be object at the root"));
+        reader.errors.push(FieldError::invalid(
+            root.child("type"),
+            text(schema, "type"),
+            "must be object at the root",
+        ));
     }
     if !reader.errors.is_empty() {
         return Err(reader.errors);
@@ -47,7 +51,8 @@ impl Reader {
             return Schema::default();
         };
         if depth > DEPTH_MAX {
-            self.errors.push(FieldError::forbidden(path, format!("schemas may nest at most {DEPTH_MAX} deep")));
+            self.errors
+                .push(FieldError::forbidden(path, format!("schemas may nest at most {DEPTH_MAX} deep")));
             return Schema::default();
         }
         let flag = |name: &str| object.get(name).and_then(Value::as_bool).unwrap_or_default();
@@ -58,7 +63,11 @@ impl Reader {
             preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
             embedded: flag("x-kubernetes-embedded-resource"),
             from_crd: true,
-            map_type: if text(schema, "x-kubernetes-map-type") == "atomic" { MapType::Atomic } else { MapType::Granular },
+            map_type: if text(schema, "x-kubernetes-map-type") == "atomic" {
+                MapType::Atomic
+            } else {
+                MapType::Granular
+            },
             list_type: list_type(schema),
             ..Schema::default()
         };
@@ -79,7 +88,10 @@ impl Reader {
             "" if flag("x-kubernetes-int-or-string") => Type::IntOrString,
             "" if flag("x-kubernetes-preserve-unknown-fields") => Type::Any,
             "" => {
-                self.errors.push(FieldError::required(path.child("type"), "must not be empty for specified object fields"));
+                self.errors.push(FieldError::required(
+                    path.child("type"),
+                    "must not be empty for specified object fields",
+                ));
                 Type::Any
             }
             other => {
@@ -90,9 +102,20 @@ impl Reader {
         }
     }
 
-    fn children(&mut self, object: &Map<String, Value>, out: &mut Schema, path: &FieldPath<'_>, depth: usize) {
-        let required: Vec<&str> =
-            object.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    fn children(
+        &mut self,
+        object: &Map<String, Value>,
+        out: &mut Schema,
+        path: &FieldPath<'_>,
+        depth: usize,
+    ) {
+        let required: Vec<&str> = object
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let properties = path.child("properties");
         for (name, value) in object.get("properties").and_then(Value::as_object).into_iter().flatten() {
             let node = self.node(value, &properties.key(name), depth);
@@ -156,9 +179,16 @@ impl Reader {
         (!rules.is_empty()).then_some(rules)
     }
 
-    fn logic(&mut self, object: &Map<String, Value>, name: &str, path: &FieldPath<'_>, depth: usize) -> Vec<Schema> {
+    fn logic(
+        &mut self,
+        object: &Map<String, Value>,
+        name: &str,
+        path: &FieldPath<'_>,
+        depth: usize,
+    ) -> Vec<Schema> {
         if depth > DEPTH_MAX {
-            self.errors.push(FieldError::forbidden(path, format!("schemas may nest at most {DEPTH_MAX} deep")));
+            self.errors
+                .push(FieldError::forbidden(path, format!("schemas may nest at most {DEPTH_MAX} deep")));
             return Vec::new();
         }
         let list = object.get(name).and_then(Value::as_array);
@@ -176,7 +206,8 @@ impl Rules {
     pub fn is_empty(&self) -> bool {
         let texts = self.format.is_empty() && self.pattern.is_empty();
         let lists = self.enums.is_empty() && self.validations.is_empty();
-        let logic = self.all_of.is_empty() && self.any_of.is_empty() && self.one_of.is_empty() && self.not.is_none();
+        let logic =
+            self.all_of.is_empty() && self.any_of.is_empty() && self.one_of.is_empty() && self.not.is_none();
         let numbers = [self.minimum, self.maximum, self.multiple_of].iter().all(Option::is_none);
         let counts = [
             self.min_length,
@@ -210,7 +241,8 @@ fn list_type(schema: &Value) -> ListType {
     match text(schema, "x-kubernetes-list-type") {
         "set" => ListType::Set,
         "map" => {
-            let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
+            let keys =
+                schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
             ListType::Map(keys.filter_map(Value::as_str).map(|k| k.to_owned().into()).collect())
         }
         _ => ListType::Atomic,

@@ -281,7 +281,10 @@ impl Schema {
         match self.ty {
             Type::Array => format!("[]{}", self.item().map(Self::go_type).unwrap_or_default()),
             Type::Object if self.is_map() => {
-                format!("map[string]{}", self.additional.as_ref().map(|n| n.schema().go_type()).unwrap_or_default())
+                format!(
+                    "map[string]{}",
+                    self.additional.as_ref().map(|n| n.schema().go_type()).unwrap_or_default()
+                )
             }
             Type::Object if !self.definition.is_empty() => {
                 let mut parts = self.definition.rsplitn(3, '.');

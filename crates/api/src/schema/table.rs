@@ -116,7 +116,8 @@ fn decode(text: &'static str) -> Table {
 fn field(line: &'static str) -> Field {
     let mut columns = line.split('\t');
     let mut next = || columns.next().unwrap_or_default();
-    let (name, code, flags, list, map, patch, default) = (next(), next(), next(), next(), next(), next(), next());
+    let (name, code, flags, list, map, patch, default) =
+        (next(), next(), next(), next(), next(), next(), next());
     let mut node = Node { target: target(code, list, map), default: None };
     if !default.is_empty() {
         node.default = serde_json::from_str(default).ok().map(Box::new);
@@ -140,12 +141,20 @@ fn target(code: &'static str, list: &'static str, map: &'static str) -> Target {
         Some(b'[') => {
             let items = Some(Node { target: target(rest, "", ""), default: None });
             let list_type = list_type(list);
-            return Target::Inline(Box::new(Schema { items, list_type, ..scalar(Type::Array, Format::None) }));
+            return Target::Inline(Box::new(Schema {
+                items,
+                list_type,
+                ..scalar(Type::Array, Format::None)
+            }));
         }
         Some(b'{') => {
             let additional = Some(Node { target: target(rest, "", ""), default: None });
             let map_type = if map == "atomic-map" { MapType::Atomic } else { MapType::Granular };
-            return Target::Inline(Box::new(Schema { additional, map_type, ..scalar(Type::Object, Format::None) }));
+            return Target::Inline(Box::new(Schema {
+                additional,
+                map_type,
+                ..scalar(Type::Object, Format::None)
+            }));
         }
         Some(b's') => &STRING,
         Some(b'y') => &BYTES,
@@ -164,7 +173,9 @@ fn target(code: &'static str, list: &'static str, map: &'static str) -> Target {
 
 fn list_type(text: &'static str) -> ListType {
     match text.strip_prefix("map(") {
-        Some(keys) => ListType::Map(keys.trim_end_matches(')').split(',').map(|k| -> Str { Cow::Borrowed(k) }).collect()),
+        Some(keys) => ListType::Map(
+            keys.trim_end_matches(')').split(',').map(|k| -> Str { Cow::Borrowed(k) }).collect(),
+        ),
         None if text == "set" => ListType::Set,
         None => ListType::Atomic,
     }

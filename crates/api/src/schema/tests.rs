@@ -37,7 +37,10 @@ fn lists_and_maps_know_how_to_merge() {
     let ports = schema("core.v1.ServiceSpec").child("ports").unwrap();
     assert_eq!(ports.list_type, ListType::Map(vec!["port".into(), "protocol".into()]));
     assert!(schema("apps.v1.DeploymentSpec").field("strategy").unwrap().patch.retain_keys);
-    assert_eq!(builtin("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector").unwrap().map_type, MapType::Atomic);
+    assert_eq!(
+        builtin("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector").unwrap().map_type,
+        MapType::Atomic
+    );
 }
 
 #[test]
@@ -55,7 +58,11 @@ fn fields_are_sorted_and_definitions_resolve() {
     for row in crate::resource::builtin() {
         let Some(schema) = builtin(&row.schema) else { continue };
         assert!(schema.fields.windows(2).all(|w| w[0].name < w[1].name), "{}", row.schema);
-        assert!(schema.child("metadata").is_none_or(|m| m.short_definition() == "ObjectMeta"), "{}", row.schema);
+        assert!(
+            schema.child("metadata").is_none_or(|m| m.short_definition() == "ObjectMeta"),
+            "{}",
+            row.schema
+        );
     }
 }
 
@@ -63,10 +70,15 @@ fn fields_are_sorted_and_definitions_resolve() {
 fn openapi_material_is_closed() {
     let definitions = openapi::definitions();
     let part = openapi::closure(&definitions, &["io.k8s.api.apps.v1.Deployment"]);
-    assert!(part.contains_key("io.k8s.api.core.v1.Container") && !part.contains_key("io.k8s.api.batch.v1.Job"));
+    assert!(
+        part.contains_key("io.k8s.api.core.v1.Container") && !part.contains_key("io.k8s.api.batch.v1.Job")
+    );
     let containers = &part["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
-    assert_eq!(part["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"][0]["kind"], "Deployment");
+    assert_eq!(
+        part["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"][0]["kind"],
+        "Deployment"
+    );
     assert!(containers["description"].is_string());
 }
 
@@ -97,10 +109,20 @@ fn crd_schemas_become_the_same_model() {
 
 #[test]
 fn schemas_that_are_not_structural_are_refused() {
-    let errors = from_crd(&json!({"type": "object", "properties": {"a": {}, "b": {"type": "array"}, "c": {"type": "word"},
-        "d": {"type": "object", "properties": {}, "additionalProperties": {"type": "string"}}}}))
+    let errors = from_crd(
+        &json!({"type": "object", "properties": {"a": {}, "b": {"type": "array"}, "c": {"type": "word"},
+        "d": {"type": "object", "properties": {}, "additionalProperties": {"type": "string"}}}}),
+    )
     .unwrap_err();
     let paths: Vec<&str> = errors.iter().map(|e| e.path.as_str()).collect();
     let root = "openAPIV3Schema.properties";
-    assert_eq!(paths, [format!("{root}[a].type"), format!("{root}[b].items"), format!("{root}[c].type"), format!("{root}[d].additionalProperties")]);
+    assert_eq!(
+        paths,
+        [
+            format!("{root}[a].type"),
+            format!("{root}[b].items"),
+            format!("{root}[c].type"),
+            format!("{root}[d].additionalProperties")
+        ]
+    );
 }

@@ -54,7 +54,9 @@ fn bad_label_selectors_say_why() {
     for (text, message) in rows {
         assert_eq!(LabelSelector::parse(text).unwrap_err(), message);
     }
-    for text in ["-bad-key-=x", "app=-x-", "app in (web", "app===web", "a,", "a,,b", "!", "a b", "n>x", "a/b/c"] {
+    for text in
+        ["-bad-key-=x", "app=-x-", "app in (web", "app===web", "a,", "a,,b", "!", "a b", "n>x", "a/b/c"]
+    {
         assert!(LabelSelector::parse(text).is_err(), "{text}");
     }
     assert!(LabelSelector::parse(&"a".repeat(TEXT_BYTES_MAX + 1)).is_err());
@@ -69,8 +71,10 @@ fn selector_objects() {
     assert!(selector.matches(&labels(json!({"a": "b", "e": ""}))));
     assert!(LabelSelector::from_json(&json!({})).unwrap().is_everything());
     assert!(!LabelSelector::from_json(&Value::Null).unwrap().matches(&Map::new()));
-    let errors = LabelSelector::from_json(&json!({"matchExpressions": [{"key": "a", "operator": "In"}, {"key": "a", "operator": "?"}]}))
-        .unwrap_err();
+    let errors = LabelSelector::from_json(
+        &json!({"matchExpressions": [{"key": "a", "operator": "In"}, {"key": "a", "operator": "?"}]}),
+    )
+    .unwrap_err();
     assert_eq!(errors.len(), 2);
     assert_eq!(errors[0].path, "matchExpressions[0].values");
 }

@@ -111,36 +111,45 @@ impl Follower {
         // while nobody watched.
         let mut initial = Some(HashSet::new());
         while let Some(frame) = frames.next().await {
-            let event: WatchEvent = match serde_json::from_slice(&frame) {
-                Ok(event) => event,
-                Err(error) => {
-                    tracing::warn!(kind = self.kind.plural, %error, "a watch event could not be read");
-                    return;
-                }
-            };
-            let key: Key = (meta::namespace(&event.object).to_owned(), meta::name(&event.object).to_owned());
-            match event.kind.as_str() {
-                "ADDED" | "MODIFIED" => {
-                    self.set(&key, &event.object);
-                    if let Some(initial) = &mut initial {
-                        initial.insert(key.clone());
-                    }
-                    self.known.insert(key);
-                }
-                "DELETED" => {
-                    self.remove(&key);
-                    self.known.remove(&key);
-                }
-                "BOOKMARK" => {
-                    if meta::annotation(&event.object, INITIAL_EVENTS_END) == Some("true")
-                        && let Some(initial) = initial.take()
-                    {
-                        self.finish_initial(&initial);
+            // A frame holds one event or several.
+            for event in serde_json::Deserializer::from_slice(&frame).into_iter::<WatchEvent>() {
+                match event {
+                    Ok(event) if self.take(&event, &mut initial) => {}
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(kind = self.kind.plural, %error, "a watch event could not be read");
+                        return;
                     }
                 }
-                _ => return,
             }
         }
+    }
+
+    /// Follows one event; false when it is the watch's last.
+    fn take(&mut self, event: &WatchEvent, initial: &mut Option<HashSet<Key>>) -> bool {
+        let key: Key = (meta::namespace(&event.object).to_owned(), meta::name(&event.object).to_owned());
+        match event.kind.as_str() {
+            "ADDED" | "MODIFIED" => {
+                self.set(&key, &event.object);
+                if let Some(initial) = initial {
+                    initial.insert(key.clone());
+                }
+                self.known.insert(key);
+            }
+            "DELETED" => {
+                self.remove(&key);
+                self.known.remove(&key);
+            }
+            "BOOKMARK" => {
+                if meta::annotation(&event.object, INITIAL_EVENTS_END) == Some("true")
+                    && let Some(initial) = initial.take()
+                {
+                    self.finish_initial(&initial);
+                }
+            }
+            _ => return false,
+        }
+        true
     }
 
     fn finish_initial(&mut self, told: &HashSet<Key>) {

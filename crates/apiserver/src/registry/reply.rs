@@ -7,7 +7,7 @@ use futures::stream::BoxStream;
 /// nothing to frame, small enough that a list of gigabytes is never one allocation.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// The frames of a watch: each one JSON event and a line feed. The stream ends when the
+/// The frames of a watch: each one or more JSON events, every one with a line feed. The stream ends when the
 /// watch does (timeout, error event, slow reader, shutdown).
 pub type Frames = BoxStream<'static, Bytes>;
 

@@ -12,7 +12,8 @@ pub(super) fn run(arguments: ImageArgs) -> Result<()> {
         ImageCommand::Ls => {
             println!("{:<48} {:<14} {:>10}", "IMAGE", "ID", "SIZE");
             for image in open()?.list() {
-                let id: String = image.id.to_string().trim_start_matches("sha256:").chars().take(12).collect();
+                let id: String =
+                    image.id.to_string().trim_start_matches("sha256:").chars().take(12).collect();
                 for tag in &image.repo_tags {
                     println!("{tag:<48} {id:<14} {:>10}", image.size);
                 }

@@ -31,7 +31,9 @@ pub fn run(command: Command) -> Result<()> {
         Command::Runtime(arguments) => block_on(parts::runtime(arguments)),
         Command::Kubeconfig(arguments) => nodes::kubeconfig(&arguments),
         Command::Image(arguments) => image::run(arguments),
-        Command::Store => bail!("running the store alone is not available yet: `coracle server` runs it with the API server"),
+        Command::Store => bail!(
+            "running the store alone is not available yet: `coracle server` runs it with the API server"
+        ),
         Command::Token(_) => bail!(
             "joining by token is not available yet: `coracle kubeconfig --node NAME` makes the credential of an agent"
         ),

@@ -29,7 +29,14 @@ pub(super) async fn agent(arguments: cli::Agent) -> Result<()> {
 
 pub(super) async fn kubelet(arguments: cli::KubeletAlone) -> Result<()> {
     let endpoint = unix_path(&arguments.container_runtime_endpoint)?;
-    run(&arguments.dir.data_dir, &arguments.kubeconfig, arguments.node_name, arguments.node_ip, Some(endpoint)).await
+    run(
+        &arguments.dir.data_dir,
+        &arguments.kubeconfig,
+        arguments.node_name,
+        arguments.node_ip,
+        Some(endpoint),
+    )
+    .await
 }
 
 async fn run(
@@ -51,8 +58,14 @@ async fn run(
         proxy_informers: Informers::new(proxy, stop_informers.clone()),
     };
     let images = open_images(Some(&dir.path().join("images")))?;
-    let config =
-        AgentConfig { dir: dir.path().join(&node_name), node_name, node_ip, runtime_endpoint, credential, ca_pem };
+    let config = AgentConfig {
+        dir: dir.path().join(&node_name),
+        node_name,
+        node_ip,
+        runtime_endpoint,
+        credential,
+        ca_pem,
+    };
     let mut agent = Agent::start(config, clients, images).await?;
     println!("node {} is running", agent.node_name());
     let ended = tokio::select! {

@@ -59,10 +59,7 @@ pub(super) async fn runtime(arguments: RuntimeAlone) -> Result<()> {
     })?;
     tasks.spawn("network", fabric.clone().run(stop.clone()));
     let socket = node_dir.join("runtime.sock");
-    let config = coracle_runtime::Config {
-        socket: socket.clone(),
-        state_dir: node_dir.join("runtime"),
-    };
+    let config = coracle_runtime::Config { socket: socket.clone(), state_dir: node_dir.join("runtime") };
     let images = open_images(Some(&dir.path().join("images")))?;
     tasks.spawn("runtime", coracle_runtime::Service::new(config, images, fabric)?.run(stop.clone()));
     println!("CRI: unix://{}", socket.display());

@@ -78,7 +78,10 @@ async fn apply_and_tell(client: &kube::Client, documents: &[Document]) -> Result
 }
 
 /// Name and addresses of a Service with node ports.
-async fn node_port_urls(client: &kube::Client, object: &DynamicObject) -> Result<Option<(String, Vec<String>)>> {
+async fn node_port_urls(
+    client: &kube::Client,
+    object: &DynamicObject,
+) -> Result<Option<(String, Vec<String>)>> {
     if object.types.as_ref().is_none_or(|t| t.kind != "Service" || t.api_version != "v1") {
         return Ok(None);
     }

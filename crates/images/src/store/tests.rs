@@ -14,10 +14,7 @@ fn a_loaded_image_is_found_by_every_name_and_by_id() {
         assert_eq!(image.id, Digest::of(EMPTY));
         assert_eq!(image.size, 8);
         let both = store.resolve("app:v1").unwrap();
-        assert_eq!(
-            both.repo_tags,
-            ["docker.io/library/app:v1", "other.io/app:latest"]
-        );
+        assert_eq!(both.repo_tags, ["docker.io/library/app:v1", "other.io/app:latest"]);
         for name in [
             "docker.io/library/app:v1",
             "other.io/app:latest",
@@ -63,10 +60,7 @@ fn built_in_images_cannot_be_removed_but_may_be_hidden() {
     store.add_builtin("coracle.local/x", EMPTY).unwrap();
     let builtin = store.resolve("coracle.local/x:latest").unwrap();
     assert!(builtin.builtin);
-    assert!(matches!(
-        store.remove("coracle.local/x"),
-        Err(RemoveError::Builtin(_))
-    ));
+    assert!(matches!(store.remove("coracle.local/x"), Err(RemoveError::Builtin(_))));
     let mine = store.load(CUSTOM, "coracle.local/x").unwrap();
     assert_eq!(store.resolve("coracle.local/x").unwrap().id, mine.id);
     assert!(store.remove("coracle.local/x").unwrap());
@@ -76,20 +70,11 @@ fn built_in_images_cannot_be_removed_but_may_be_hidden() {
 #[test]
 fn what_is_not_taken() {
     let store = Store::open(None).unwrap();
-    assert!(matches!(
-        store.load(b"#!/bin/sh", "a"),
-        Err(LoadError::NotWasm { .. })
-    ));
-    assert!(matches!(
-        store.load(&EMPTY[..6], "a"),
-        Err(LoadError::NotWasm { .. })
-    ));
+    assert!(matches!(store.load(b"#!/bin/sh", "a"), Err(LoadError::NotWasm { .. })));
+    assert!(matches!(store.load(&EMPTY[..6], "a"), Err(LoadError::NotWasm { .. })));
     assert!(matches!(store.load(EMPTY, "A"), Err(LoadError::Name(_))));
     let digest = format!("a@{}", Digest::of(EMPTY));
-    assert!(matches!(
-        store.load(EMPTY, &digest),
-        Err(LoadError::ByDigest(_))
-    ));
+    assert!(matches!(store.load(EMPTY, &digest), Err(LoadError::ByDigest(_))));
     assert_eq!(store.list(), []);
 }
 
@@ -100,24 +85,11 @@ fn damage_is_noticed() {
     let image = store.load(EMPTY, "app").unwrap();
     let blob = dir.path().join("blobs/sha256").join(image.id.to_hex());
     fs::write(blob, CUSTOM).unwrap();
-    assert!(matches!(
-        store.module(&image.id),
-        Err(ReadError::Damaged(_))
-    ));
+    assert!(matches!(store.module(&image.id), Err(ReadError::Damaged(_))));
     fs::write(dir.path().join("index.json"), "{").unwrap();
-    assert!(matches!(
-        Store::open(Some(dir.path())),
-        Err(OpenError::Corrupt { .. })
-    ));
-    fs::write(
-        dir.path().join("VERSION"),
-        r#"{"format":9,"oldest_reader":9}"#,
-    )
-    .unwrap();
-    assert!(matches!(
-        Store::open(Some(dir.path())),
-        Err(OpenError::Newer { format: 9, .. })
-    ));
+    assert!(matches!(Store::open(Some(dir.path())), Err(OpenError::Corrupt { .. })));
+    fs::write(dir.path().join("VERSION"), r#"{"format":9,"oldest_reader":9}"#).unwrap();
+    assert!(matches!(Store::open(Some(dir.path())), Err(OpenError::Newer { format: 9, .. })));
 }
 
 #[test]
@@ -125,15 +97,10 @@ fn a_store_of_format_1_opens() {
     let dir = tempfile::tempdir().unwrap();
     let digest = Digest::of(EMPTY);
     fs::create_dir_all(dir.path().join("blobs/sha256")).unwrap();
-    fs::write(
-        dir.path().join("VERSION"),
-        r#"{"format":1,"oldest_reader":1}"#,
-    )
-    .unwrap();
+    fs::write(dir.path().join("VERSION"), r#"{"format":1,"oldest_reader":1}"#).unwrap();
     fs::write(dir.path().join("blobs/sha256").join(digest.to_hex()), EMPTY).unwrap();
-    let index = format!(
-        r#"{{"format":1,"images":[{{"reference":"r.io/app:v1","digest":"{digest}","size":8}}]}}"#
-    );
+    let index =
+        format!(r#"{{"format":1,"images":[{{"reference":"r.io/app:v1","digest":"{digest}","size":8}}]}}"#);
     fs::write(dir.path().join("index.json"), index).unwrap();
     let store = Store::open(Some(dir.path())).unwrap();
     assert_eq!(store.resolve("r.io/app:v1").unwrap().id, digest);

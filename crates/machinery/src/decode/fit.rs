@@ -102,7 +102,12 @@ impl Walk {
         Ok(())
     }
 
-    fn object(&mut self, map: &mut Map<String, Value>, schema: &Schema, place: &Place<'_>) -> Result<(), String> {
+    fn object(
+        &mut self,
+        map: &mut Map<String, Value>,
+        schema: &Schema,
+        place: &Place<'_>,
+    ) -> Result<(), String> {
         let owner = if schema.definition.is_empty() { place.owner } else { schema };
         if schema.is_map() {
             return self.entries(map, schema, place);
@@ -131,8 +136,15 @@ impl Walk {
     }
 
     /// A map: any keys, values of one schema, where `null` is the value's zero.
-    fn entries(&mut self, map: &mut Map<String, Value>, schema: &Schema, place: &Place<'_>) -> Result<(), String> {
-        let Some(of) = schema.additional.as_ref().map(coracle_api::schema::Node::schema) else { return Ok(()) };
+    fn entries(
+        &mut self,
+        map: &mut Map<String, Value>,
+        schema: &Schema,
+        place: &Place<'_>,
+    ) -> Result<(), String> {
+        let Some(of) = schema.additional.as_ref().map(coracle_api::schema::Node::schema) else {
+            return Ok(());
+        };
         for (key, value) in map.iter_mut() {
             if value.is_null() && !of.nullable {
                 *value = zero(of);
@@ -174,7 +186,9 @@ fn means_nothing(value: &Value, field: &Field) -> bool {
 
 fn string(text: &str, schema: &Schema) -> Result<(), String> {
     match schema.format {
-        Format::Time | Format::MicroTime if !schema.from_crd && !text.is_empty() && time::parse(text).is_none() => {
+        Format::Time | Format::MicroTime
+            if !schema.from_crd && !text.is_empty() && time::parse(text).is_none() =>
+        {
             let layout = "2006-01-02T15:04:05Z07:00";
             Err(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""))
         }

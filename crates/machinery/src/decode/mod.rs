@@ -95,7 +95,9 @@ pub fn patched(
     gvk: &Gvk,
     name: &str,
 ) -> Result<Vec<String>, Status> {
-    let refuse = |why: String| Status::invalid(&gvk.group, &gvk.kind, name, vec![FieldError::invalid("patch", "", why)]);
+    let refuse = |why: String| {
+        Status::invalid(&gvk.group, &gvk.kind, name, vec![FieldError::invalid("patch", "", why)])
+    };
     let fitted = fit::fit(value, schema).map_err(refuse)?;
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),

@@ -19,14 +19,38 @@ fn pod(spec: Value) -> Value {
 #[test]
 fn wrong_types_are_refused_in_gos_words() {
     let rows = [
-        (pod(json!({"containers": {"name": "x"}})), "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container"),
-        (pod(json!({"containers": [{"ports": [{"containerPort": "80"}]}]})), "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32"),
-        (pod(json!({"containers": [{"ports": [{"containerPort": 99_999_999_999_i64}]}]})), "json: cannot unmarshal number 99999999999 into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32"),
-        (pod(json!({"terminationGracePeriodSeconds": 1.5})), "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type int64"),
-        (pod(json!({"hostNetwork": "true"})), "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool"),
-        (pod(json!({"containers": [{"command": "sleep 1"}]})), "json: cannot unmarshal string into Go struct field Container.spec.containers.command of type []string"),
-        (json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": 1}}}), "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"),
-        (pod(json!({"activeDeadlineSeconds": 10.0})), "json: cannot unmarshal number 10.0 into Go struct field PodSpec.spec.activeDeadlineSeconds of type int64"),
+        (
+            pod(json!({"containers": {"name": "x"}})),
+            "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
+        ),
+        (
+            pod(json!({"containers": [{"ports": [{"containerPort": "80"}]}]})),
+            "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32",
+        ),
+        (
+            pod(json!({"containers": [{"ports": [{"containerPort": 99_999_999_999_i64}]}]})),
+            "json: cannot unmarshal number 99999999999 into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32",
+        ),
+        (
+            pod(json!({"terminationGracePeriodSeconds": 1.5})),
+            "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type int64",
+        ),
+        (
+            pod(json!({"hostNetwork": "true"})),
+            "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool",
+        ),
+        (
+            pod(json!({"containers": [{"command": "sleep 1"}]})),
+            "json: cannot unmarshal string into Go struct field Container.spec.containers.command of type []string",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": 1}}}),
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+        (
+            pod(json!({"activeDeadlineSeconds": 10.0})),
+            "json: cannot unmarshal number 10.0 into Go struct field PodSpec.spec.activeDeadlineSeconds of type int64",
+        ),
     ];
     for (body, why) in rows {
         let status = decode("core.v1.Pod", &body).unwrap_err();
@@ -52,7 +76,10 @@ fn unknown_and_duplicate_fields() {
     let body = br#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"x","imagePulPolicy":"y"}],"replicas":3}}"#;
     let schema = builtin("core.v1.Pod");
     let warned = object(body, Format::Json, schema, FieldValidation::Warn).unwrap();
-    assert_eq!(warned.warnings, [r#"unknown field "spec.containers[0].imagePulPolicy""#, r#"unknown field "spec.replicas""#]);
+    assert_eq!(
+        warned.warnings,
+        [r#"unknown field "spec.containers[0].imagePulPolicy""#, r#"unknown field "spec.replicas""#]
+    );
     assert_eq!(warned.value["spec"], json!({"containers": [{"name": "x"}]}));
     assert!(object(body, Format::Json, schema, FieldValidation::Ignore).unwrap().warnings.is_empty());
     let status = object(body, Format::Json, schema, FieldValidation::Strict).unwrap_err();
@@ -83,7 +110,8 @@ fn what_means_nothing_is_left_out() {
 #[test]
 fn quantities_become_canonical() {
     let body = pod(json!({"containers": [{"resources": {"limits": {"cpu": 0.5, "memory": "1024Mi"}}}]}));
-    let limits = decode("core.v1.Pod", &body).unwrap().value["spec"]["containers"][0]["resources"]["limits"].clone();
+    let limits =
+        decode("core.v1.Pod", &body).unwrap().value["spec"]["containers"][0]["resources"]["limits"].clone();
     assert_eq!(limits, json!({"cpu": "500m", "memory": "1Gi"}));
     let bad = pod(json!({"containers": [{"resources": {"limits": {"cpu": "1e9999999999"}}}]}));
     assert_eq!(decode("core.v1.Pod", &bad).unwrap_err().code, 400);
@@ -104,12 +132,14 @@ fn bodies_that_are_no_objects() {
 #[test]
 fn yaml_is_read_by_the_rules_of_1_1() {
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: octal}\nspec:\n  automountServiceAccountToken: no\n  containers:\n  - {name: one, image: &i \"a:1\"}\n  - {name: two, image: *i}\n  volumes:\n  - name: v\n    secret: {secretName: s, defaultMode: 0400}\n";
-    let pod = object(text.as_bytes(), Format::Yaml, builtin("core.v1.Pod"), FieldValidation::Strict).unwrap().value;
+    let pod =
+        object(text.as_bytes(), Format::Yaml, builtin("core.v1.Pod"), FieldValidation::Strict).unwrap().value;
     assert_eq!(pod["spec"]["automountServiceAccountToken"], json!(false));
     assert_eq!(pod["spec"]["containers"][1]["image"], json!("a:1"));
     assert_eq!(pod["spec"]["volumes"][0]["secret"]["defaultMode"], json!(256));
     let flag = "kind: ConfigMap\napiVersion: v1\ndata: {a: on}\n";
-    let status = object(flag.as_bytes(), Format::Yaml, builtin("core.v1.ConfigMap"), FieldValidation::Warn).unwrap_err();
+    let status = object(flag.as_bytes(), Format::Yaml, builtin("core.v1.ConfigMap"), FieldValidation::Warn)
+        .unwrap_err();
     assert!(status.message.contains("cannot unmarshal bool"), "{}", status.message);
     assert!(yaml(b"a: 1\n\tb: 2\n").is_err());
 }
@@ -120,7 +150,9 @@ fn kinds_must_be_those_of_the_path() {
     let mut bare = json!({});
     check_type(&mut bare, &gvk).unwrap();
     assert_eq!(bare, json!({"apiVersion": "apps/v1", "kind": "Deployment"}));
-    for (api_version, kind) in [("apps/v1", "StatefulSet"), ("apps/v1beta2", "Deployment"), ("v1", "Deployment")] {
+    for (api_version, kind) in
+        [("apps/v1", "StatefulSet"), ("apps/v1beta2", "Deployment"), ("v1", "Deployment")]
+    {
         let mut body = json!({"apiVersion": api_version, "kind": kind});
         assert_eq!(check_type(&mut body, &gvk).unwrap_err().code, 400);
     }

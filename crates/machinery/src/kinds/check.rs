@@ -11,7 +11,13 @@ pub(super) const IMMUTABLE: &str = "field is immutable";
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
 /// The text `object[name]` must be one of `allowed`; an absent one is fine.
-pub(super) fn one_of(object: &Value, name: &str, allowed: &[&str], path: &FieldPath<'_>, errors: &mut FieldErrors) {
+pub(super) fn one_of(
+    object: &Value,
+    name: &str,
+    allowed: &[&str],
+    path: &FieldPath<'_>,
+    errors: &mut FieldErrors,
+) {
     let value = text(object, name);
     if !value.is_empty() && !allowed.contains(&value) {
         errors.push(FieldError::not_supported(path.child(name), value, allowed));
@@ -19,7 +25,12 @@ pub(super) fn one_of(object: &Value, name: &str, allowed: &[&str], path: &FieldP
 }
 
 /// The text `object[name]` must be there. Answers it.
-pub(super) fn required<'a>(object: &'a Value, name: &str, path: &FieldPath<'_>, errors: &mut FieldErrors) -> &'a str {
+pub(super) fn required<'a>(
+    object: &'a Value,
+    name: &str,
+    path: &FieldPath<'_>,
+    errors: &mut FieldErrors,
+) -> &'a str {
     let value = text(object, name);
     if value.is_empty() {
         errors.push(FieldError::required(path.child(name), ""));
@@ -37,7 +48,14 @@ pub(super) fn positive(object: &Value, name: &str, path: &FieldPath<'_>, errors:
     at_least(object, name, 1, "must be greater than 0", path, errors);
 }
 
-fn at_least(object: &Value, name: &str, least: i64, why: &str, path: &FieldPath<'_>, errors: &mut FieldErrors) {
+fn at_least(
+    object: &Value,
+    name: &str,
+    least: i64,
+    why: &str,
+    path: &FieldPath<'_>,
+    errors: &mut FieldErrors,
+) {
     if let Some(value) = int(object, name).filter(|v| *v < least) {
         errors.push(FieldError::invalid(path.child(name), value, why));
     }
@@ -96,5 +114,6 @@ pub(super) fn quantity(value: &Value, path: &FieldPath<'_>, errors: &mut FieldEr
 
 /// Whether a count or a percentage is zero, as `0` or `0%`.
 pub(super) fn is_zero(value: &Value) -> bool {
-    value.as_i64() == Some(0) || value.as_str().is_some_and(|s| s.trim_end_matches('%').parse::<u64>().is_ok_and(|n| n == 0))
+    value.as_i64() == Some(0)
+        || value.as_str().is_some_and(|s| s.trim_end_matches('%').parse::<u64>().is_ok_and(|n| n == 0))
 }

@@ -1,6 +1,7 @@
 //! Whether a text is a cron schedule: five fields, or one of the `@` words.
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// Checks a schedule. The error says what is wrong with it.
@@ -10,7 +11,8 @@ pub(super) fn check(schedule: &str) -> Result<(), String> {
         None => schedule,
     };
     if let Some(word) = schedule.strip_prefix('@') {
-        let known = matches!(word, "yearly" | "annually" | "monthly" | "weekly" | "daily" | "midnight" | "hourly");
+        let known =
+            matches!(word, "yearly" | "annually" | "monthly" | "weekly" | "daily" | "midnight" | "hourly");
         let every = word.strip_prefix("every ").is_some_and(is_duration);
         return if known || every { Ok(()) } else { Err(format!("unrecognized descriptor: @{word}")) };
     }
@@ -35,7 +37,9 @@ pub(super) fn check(schedule: &str) -> Result<(), String> {
 fn is_duration(text: &str) -> bool {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let ends_in_unit = digits.len() < text.len();
-    ends_in_unit && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'h' | b'm' | b's' | b'.')) && !digits.is_empty()
+    ends_in_unit
+        && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'h' | b'm' | b's' | b'.'))
+        && !digits.is_empty()
 }
 
 fn range(part: &str, (low, high): (u32, u32), names: &[&str]) -> Result<(), String> {
@@ -65,7 +69,9 @@ fn range(part: &str, (low, high): (u32, u32), names: &[&str]) -> Result<(), Stri
     match () {
         () if first < low => Err(format!("beginning of range ({first}) below minimum ({low}): {part}")),
         () if last > high => Err(format!("end of range ({last}) above maximum ({high}): {part}")),
-        () if first > last => Err(format!("beginning of range ({first}) beyond end of range ({last}): {part}")),
+        () if first > last => {
+            Err(format!("beginning of range ({first}) beyond end of range ({last}): {part}"))
+        }
         () => Ok(()),
     }
 }
@@ -76,10 +82,30 @@ mod tests {
 
     #[test]
     fn schedules() {
-        for good in ["* * * * *", "17 3 * * 2", "*/5 0-6,12 1 jan-mar MON", "@daily", "@every 1h30m", "0 0 ? * *", "TZ=UTC 1 * * * *"] {
+        for good in [
+            "* * * * *",
+            "17 3 * * 2",
+            "*/5 0-6,12 1 jan-mar MON",
+            "@daily",
+            "@every 1h30m",
+            "0 0 ? * *",
+            "TZ=UTC 1 * * * *",
+        ] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
-        for bad in ["", "* * * *", "61 * * * *", "* 24 * * *", "*/0 * * * *", "5-1 * * * *", "x * * * *", "@never", "* * 0 * *", "* * * 13 *", "* * * * 7"] {
+        for bad in [
+            "",
+            "* * * *",
+            "61 * * * *",
+            "* 24 * * *",
+            "*/0 * * * *",
+            "5-1 * * * *",
+            "x * * * *",
+            "@never",
+            "* * 0 * *",
+            "* * * 13 *",
+            "* * * * 7",
+        ] {
             assert!(check(bad).is_err(), "{bad}");
         }
     }

@@ -38,7 +38,11 @@ impl Kind for CronJob {
             if zone.is_empty() {
                 errors.push(FieldError::invalid(place, zone, "timeZone must be nil or non-empty string"));
             } else if zone.eq_ignore_ascii_case("local") {
-                errors.push(FieldError::invalid(place, zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"));
+                errors.push(FieldError::invalid(
+                    place,
+                    zone,
+                    "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+                ));
             } else if jiff::tz::TimeZone::get(zone).is_err() {
                 errors.push(FieldError::invalid(place, zone, format!("unknown time zone {zone}")));
             }

@@ -54,11 +54,19 @@ impl Kind for DaemonSet {
                 check::count_or_percent(surge, &place.child("maxSurge"), errors);
                 deployment::at_most_all(unavailable, &place.child("maxUnavailable"), errors);
                 if check::is_zero(surge) == check::is_zero(unavailable) {
-                    let why = if check::is_zero(surge) { "cannot be 0 when maxSurge is 0" } else { "may not be set when maxSurge is non-zero" };
+                    let why = if check::is_zero(surge) {
+                        "cannot be 0 when maxSurge is 0"
+                    } else {
+                        "may not be set when maxSurge is non-zero"
+                    };
                     errors.push(FieldError::invalid(place.child("maxUnavailable"), unavailable.clone(), why));
                 }
             }
-            other => errors.push(FieldError::not_supported(at_strategy.child("type"), other, &["RollingUpdate", "OnDelete"])),
+            other => errors.push(FieldError::not_supported(
+                at_strategy.child("type"),
+                other,
+                &["RollingUpdate", "OnDelete"],
+            )),
         }
     }
 

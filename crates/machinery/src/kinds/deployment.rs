@@ -34,7 +34,8 @@ impl Kind for Deployment {
         selector::workload(spec, &path, errors);
         template::validate_restarted(at(spec, "template"), &path.child("template"), errors);
         strategy(at(spec, "strategy"), &path.child("strategy"), errors);
-        let (deadline, ready) = (int(spec, "progressDeadlineSeconds"), int(spec, "minReadySeconds").unwrap_or_default());
+        let (deadline, ready) =
+            (int(spec, "progressDeadlineSeconds"), int(spec, "minReadySeconds").unwrap_or_default());
         if let Some(deadline) = deadline.filter(|d| *d >= 0 && *d <= ready) {
             let why = "must be greater than minReadySeconds";
             errors.push(FieldError::invalid(path.child("progressDeadlineSeconds"), deadline, why));
@@ -78,7 +79,9 @@ fn strategy(strategy: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) {
             }
             at_most_all(unavailable, &path.child("maxUnavailable"), errors);
         }
-        other => errors.push(FieldError::not_supported(path.child("type"), other, &["Recreate", "RollingUpdate"])),
+        other => {
+            errors.push(FieldError::not_supported(path.child("type"), other, &["Recreate", "RollingUpdate"]))
+        }
     }
 }
 

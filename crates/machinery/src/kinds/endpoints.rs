@@ -99,8 +99,12 @@ fn endpoint(endpoint: &Value, family: &str, path: &FieldPath<'_>, errors: &mut F
     for (i, address) in addresses.iter().enumerate() {
         let address = address.as_str().unwrap_or_default();
         let messages = match family {
-            "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => vec!["must be a valid IPv4 address".to_owned()],
-            "IPv6" if address.parse::<std::net::Ipv6Addr>().is_err() => vec!["must be a valid IPv6 address".to_owned()],
+            "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
+                vec!["must be a valid IPv4 address".to_owned()]
+            }
+            "IPv6" if address.parse::<std::net::Ipv6Addr>().is_err() => {
+                vec!["must be a valid IPv6 address".to_owned()]
+            }
             "FQDN" => names::dns1123_subdomain(address),
             _ => Vec::new(),
         };

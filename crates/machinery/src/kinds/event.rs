@@ -8,9 +8,18 @@ use super::Kind;
 use crate::view::{has, text};
 
 const FIELDS: [&str; 12] = [
-    "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-    "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-    "reportingComponent", "source", "type", "regarding.name",
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+    "regarding.name",
 ];
 
 /// `core/v1` and `events.k8s.io/v1 Event`.
@@ -35,7 +44,9 @@ impl Kind for Event {
         let regarding = !has(object, "involvedObject");
         let value = |name: &str| -> String {
             match (name, name.strip_prefix("involvedObject")) {
-                ("source", _) if has(object, "source.component") => text(object, "source.component").to_owned(),
+                ("source", _) if has(object, "source.component") => {
+                    text(object, "source.component").to_owned()
+                }
                 ("source", _) => text(object, "reportingComponent").to_owned(),
                 (_, Some(rest)) if regarding => text(object, &format!("regarding{rest}")).to_owned(),
                 _ => text(object, name).to_owned(),

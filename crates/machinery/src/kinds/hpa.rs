@@ -25,7 +25,10 @@ impl Kind for HorizontalPodAutoscaler {
             "target": {"type": "Utilization", "averageUtilization": 80}}}]);
         set_default(spec, "metrics", || cpu);
         if let Some(behavior) = spec.get_mut("behavior").filter(|b| b.is_object()) {
-            let up = [json!({"type": "Pods", "value": 4, "periodSeconds": 15}), json!({"type": "Percent", "value": 100, "periodSeconds": 15})];
+            let up = [
+                json!({"type": "Pods", "value": 4, "periodSeconds": 15}),
+                json!({"type": "Percent", "value": 100, "periodSeconds": 15}),
+            ];
             let down = [json!({"type": "Percent", "value": 100, "periodSeconds": 15})];
             if let Some(rules) = object_mut(behavior, "scaleUp") {
                 set_default(rules, "stabilizationWindowSeconds", || 0.into());
@@ -44,9 +47,14 @@ impl Kind for HorizontalPodAutoscaler {
         let target = path.child("scaleTargetRef");
         check::required(at(spec, "scaleTargetRef"), "kind", &target, errors);
         check::required(at(spec, "scaleTargetRef"), "name", &target, errors);
-        let (min, max) = (int(spec, "minReplicas").unwrap_or(1), int(spec, "maxReplicas").unwrap_or_default());
+        let (min, max) =
+            (int(spec, "minReplicas").unwrap_or(1), int(spec, "maxReplicas").unwrap_or_default());
         if min < 1 {
-            errors.push(FieldError::invalid(path.child("minReplicas"), min, "must be greater than or equal to 1"));
+            errors.push(FieldError::invalid(
+                path.child("minReplicas"),
+                min,
+                "must be greater than or equal to 1",
+            ));
         }
         if max < 1 {
             errors.push(FieldError::invalid(path.child("maxReplicas"), max, "must be greater than 0"));

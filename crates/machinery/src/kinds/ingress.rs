@@ -123,13 +123,16 @@ fn backend(backend: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) {
             if !name.is_empty() {
                 check::all(name, names::dns1035_label(name), &place.child("name"), errors);
             }
-            let (port, number) = (text(service, "port.name"), int(service, "port.number").unwrap_or_default());
+            let (port, number) =
+                (text(service, "port.name"), int(service, "port.number").unwrap_or_default());
             let at_port = place.child("port");
             match (port.is_empty(), number) {
                 (true, 0) => errors.push(FieldError::required(place, "port name or number is required")),
                 (true, number) => check::port(number, &at_port.child("number"), errors),
                 (false, 0) => check::all(port, names::port_name(port), &at_port.child("name"), errors),
-                (false, _) => errors.push(FieldError::invalid(place, "", "cannot set both port name & port number")),
+                (false, _) => {
+                    errors.push(FieldError::invalid(place, "", "cannot set both port name & port number"))
+                }
             }
         }
     }

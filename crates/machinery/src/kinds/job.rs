@@ -17,7 +17,8 @@ pub(super) struct Job;
 
 impl Kind for Job {
     fn default(&self, object: &mut Value) {
-        let labels: Map<String, Value> = map(object, "spec.template.metadata.labels").cloned().unwrap_or_default();
+        let labels: Map<String, Value> =
+            map(object, "spec.template.metadata.labels").cloned().unwrap_or_default();
         if !labels.is_empty()
             && let Some(own) = object_mut(object, "metadata.labels").filter(|own| own.is_empty())
         {
@@ -90,7 +91,9 @@ impl Kind for Job {
         if !(unstarted && without_scheduling(new) == without_scheduling(old)) {
             check::immutable(new, old, "spec.template", errors);
         }
-        for name in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+        for name in
+            ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+        {
             check::immutable(new, old, &format!("spec.{name}"), errors);
         }
     }
@@ -129,8 +132,13 @@ fn without_scheduling(object: &Value) -> Value {
 /// The rules of a job's spec, of a Job or in a CronJob's template.
 pub(super) fn validate_spec(spec: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) {
     for name in [
-        "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "backoffLimitPerIndex",
-        "maxFailedIndexes", "ttlSecondsAfterFinished",
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+        "ttlSecondsAfterFinished",
     ] {
         check::not_negative(spec, name, path, errors);
     }

@@ -38,7 +38,8 @@ pub fn update(rules: &dyn Kind, schema: &Schema, new: &mut Value, old: &Value) {
 /// Brings an object whose status was written into the form that is stored.
 pub fn update_status(rules: &dyn Kind, schema: &Schema, new: &mut Value, old: &Value) {
     metadata::restore(new, old);
-    let names: Vec<String> = new.as_object().into_iter().chain(old.as_object()).flat_map(|o| o.keys().cloned()).collect();
+    let names: Vec<String> =
+        new.as_object().into_iter().chain(old.as_object()).flat_map(|o| o.keys().cloned()).collect();
     for name in names.iter().filter(|n| !matches!(n.as_str(), "metadata" | "status")) {
         view::keep(new, old, name);
     }

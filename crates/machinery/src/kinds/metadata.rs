@@ -64,7 +64,9 @@ pub(super) fn validate(rules: &dyn Kind, resource: &Resource, object: &Value, er
     let namespace = meta::namespace(object);
     match (resource.is_namespaced(), namespace.is_empty()) {
         (true, true) => errors.push(FieldError::required(METADATA.child("namespace"), "")),
-        (false, false) => errors.push(FieldError::forbidden(METADATA.child("namespace"), "not allowed on this type")),
+        (false, false) => {
+            errors.push(FieldError::forbidden(METADATA.child("namespace"), "not allowed on this type"))
+        }
         (true, false) => {
             for why in names::dns1123_label(namespace) {
                 errors.push(FieldError::invalid(METADATA.child("namespace"), namespace, why));
@@ -160,7 +162,12 @@ fn owners(object: &Value, errors: &mut FieldErrors) {
     let mut controllers = 0;
     for (i, owner) in list(object, "metadata.ownerReferences").iter().enumerate() {
         let item = path.index(i);
-        for (name, what) in [("apiVersion", "version must not be empty"), ("kind", "must not be empty"), ("name", "must not be empty"), ("uid", "must not be empty")] {
+        for (name, what) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
             if text(owner, name).is_empty() {
                 errors.push(FieldError::invalid(item.child(name), "", what));
             }

@@ -154,10 +154,13 @@ pub fn rules(group: &str, kind: &str) -> &'static dyn Kind {
         ("resource.k8s.io", "ResourceClaim") => &generic::STATUS,
         ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy")
         | ("apiextensions.k8s.io", "CustomResourceDefinition")
-        | ("flowcontrol.apiserver.k8s.io", "FlowSchema" | "PriorityLevelConfiguration") => &generic::STATUS_AND_GENERATION,
-        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
-            &generic::GENERATION
+        | ("flowcontrol.apiserver.k8s.io", "FlowSchema" | "PriorityLevelConfiguration") => {
+            &generic::STATUS_AND_GENERATION
         }
+        (
+            "admissionregistration.k8s.io",
+            "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration",
+        ) => &generic::GENERATION,
         _ => &generic::PLAIN,
     }
 }

@@ -60,8 +60,16 @@ fn port(port: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) {
                 errors.push(FieldError::invalid(place, end, "must be greater than or equal to `port`"));
             }
             Value::Number(_) => check::port(end, &place, errors),
-            Value::String(_) => errors.push(FieldError::invalid(place, end, "may not be specified when `port` is non-numeric")),
-            _ => errors.push(FieldError::invalid(place, end, "may not be specified when `port` is not specified")),
+            Value::String(_) => errors.push(FieldError::invalid(
+                place,
+                end,
+                "may not be specified when `port` is non-numeric",
+            )),
+            _ => errors.push(FieldError::invalid(
+                place,
+                end,
+                "may not be specified when `port` is not specified",
+            )),
         }
     }
 }

@@ -48,7 +48,9 @@ impl Kind for Node {
         for name in ["capacity", "allocatable"] {
             let status = FieldPath::new("status");
             let path = status.child(name);
-            for (resource, value) in at(object, "status").get(name).and_then(Value::as_object).into_iter().flatten() {
+            for (resource, value) in
+                at(object, "status").get(name).and_then(Value::as_object).into_iter().flatten()
+            {
                 check::quantity(value, &path.key(resource), errors);
             }
         }
@@ -59,7 +61,10 @@ impl Kind for Node {
             let (before, after) = (at(old, "spec").get(name), at(new, "spec").get(name));
             if before.is_some_and(|v| !v.is_null()) && before != after {
                 let path = FieldPath::new("spec");
-                errors.push(FieldError::forbidden(path.child(name), "node updates may not change it once it is set"));
+                errors.push(FieldError::forbidden(
+                    path.child(name),
+                    "node updates may not change it once it is set",
+                ));
             }
         }
     }

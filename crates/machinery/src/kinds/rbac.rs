@@ -46,7 +46,8 @@ fn rule(rule: &Value, namespaced: bool, path: &FieldPath<'_>, errors: &mut Field
     }
     let urls = list(rule, "nonResourceURLs");
     if !urls.is_empty() {
-        let mixed = ["apiGroups", "resources", "resourceNames"].iter().any(|name| !list(rule, name).is_empty());
+        let mixed =
+            ["apiGroups", "resources", "resourceNames"].iter().any(|name| !list(rule, name).is_empty());
         let why = match (namespaced, mixed) {
             (true, _) => "namespaced rules cannot apply to non-resource URLs",
             (false, true) => "rules cannot apply to both regular resources and non-resource URLs",
@@ -128,7 +129,11 @@ fn subject(subject: &Value, namespaced: bool, path: &FieldPath<'_>, errors: &mut
             }
         }
         other => {
-            errors.push(FieldError::not_supported(path.child("kind"), other, &["ServiceAccount", "User", "Group"]));
+            errors.push(FieldError::not_supported(
+                path.child("kind"),
+                other,
+                &["ServiceAccount", "User", "Group"],
+            ));
         }
     }
 }

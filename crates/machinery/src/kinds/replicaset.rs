@@ -45,7 +45,8 @@ impl Kind for ReplicationController {
         if let Some(template) = object.get_mut("spec").and_then(|s| s.get_mut("template")) {
             template::default(template);
         }
-        let labels: Map<String, Value> = map(object, "spec.template.metadata.labels").cloned().unwrap_or_default();
+        let labels: Map<String, Value> =
+            map(object, "spec.template.metadata.labels").cloned().unwrap_or_default();
         if labels.is_empty() {
             return;
         }
@@ -66,7 +67,8 @@ impl Kind for ReplicationController {
             return;
         };
         let labels = at(spec, "template.metadata.labels");
-        if !at(spec, "template").is_null() && wanted.iter().any(|(key, value)| labels.get(key) != Some(value)) {
+        if !at(spec, "template").is_null() && wanted.iter().any(|(key, value)| labels.get(key) != Some(value))
+        {
             let why = "`selector` does not match template `labels`";
             errors.push(FieldError::invalid("spec.template.metadata.labels", labels.clone(), why));
         }

@@ -15,10 +15,8 @@ const METADATA: [&str; 5] = ["name", "namespace", "uid", "resourceVersion", "cre
 #[must_use]
 pub fn scale_of(object: &Value) -> Value {
     let known = map(object, "metadata");
-    let metadata: Map<String, Value> = METADATA
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), known?.get(*name)?.clone())))
-        .collect();
+    let metadata: Map<String, Value> =
+        METADATA.iter().filter_map(|name| Some(((*name).to_owned(), known?.get(*name)?.clone()))).collect();
     let spec = match int(object, "spec.replicas") {
         None | Some(0) => json!({}),
         Some(replicas) => json!({"replicas": replicas}),
@@ -51,7 +49,8 @@ pub fn validate_scale(scale: &Value) -> FieldErrors {
 fn selector_text(selector: &Value) -> Option<String> {
     let fields = selector.as_object().filter(|s| !s.is_empty())?;
     let plain = fields.values().all(Value::is_string);
-    let parsed = if plain { LabelSelector::from_labels(fields) } else { LabelSelector::from_json(selector).ok()? };
+    let parsed =
+        if plain { LabelSelector::from_labels(fields) } else { LabelSelector::from_json(selector).ok()? };
     Some(parsed.to_string())
 }
 

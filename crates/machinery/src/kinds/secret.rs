@@ -52,7 +52,8 @@ impl Kind for Secret {
         }
         let account = "metadata.annotations[kubernetes.io/service-account.name]";
         if text(object, "type") == "kubernetes.io/service-account-token"
-            && coracle_api::meta::annotation(object, "kubernetes.io/service-account.name").is_none_or(str::is_empty)
+            && coracle_api::meta::annotation(object, "kubernetes.io/service-account.name")
+                .is_none_or(str::is_empty)
         {
             errors.push(FieldError::required(account, ""));
         }

@@ -25,7 +25,11 @@ pub(super) fn validate(selector: &Value, path: &FieldPath<'_>, errors: &mut Fiel
                 errors.push(FieldError::forbidden(path.child("values"), why));
             }
             "Exists" | "DoesNotExist" => {}
-            other => errors.push(FieldError::invalid(path.child("operator"), other, "not a valid selector operator")),
+            other => errors.push(FieldError::invalid(
+                path.child("operator"),
+                other,
+                "not a valid selector operator",
+            )),
         }
         let key = text(item, "key");
         check::all(key, names::qualified_name(key), &path.child("key"), errors);

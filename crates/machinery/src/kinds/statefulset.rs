@@ -11,8 +11,13 @@ use crate::view::{at, has, list_mut, object_mut, set_default, text};
 const CLAIM: &str = "io.k8s.api.core.v1.PersistentVolumeClaim";
 const WHY: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
 const MUTABLE: [&str; 7] = [
-    "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
-    "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
 ];
 
 /// `apps/v1 StatefulSet`.
@@ -50,7 +55,11 @@ impl Kind for StatefulSet {
             "" => errors.push(FieldError::required(at_strategy, "")),
             "OnDelete" if has(strategy, "rollingUpdate") => {
                 let why = "only allowed for updateStrategy 'RollingUpdate'";
-                errors.push(FieldError::invalid(at_strategy.child("rollingUpdate"), at(strategy, "rollingUpdate").clone(), why));
+                errors.push(FieldError::invalid(
+                    at_strategy.child("rollingUpdate"),
+                    at(strategy, "rollingUpdate").clone(),
+                    why,
+                ));
             }
             "OnDelete" => {}
             "RollingUpdate" => {

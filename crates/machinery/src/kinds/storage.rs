@@ -29,7 +29,11 @@ impl Kind for PersistentVolumeClaim {
         match at(spec, "resources.requests").get("storage").map(Quantity::from_value) {
             None => errors.push(FieldError::required(at_resources.key("storage"), "")),
             Some(Ok(size)) if size.is_negative() || size.is_zero() => {
-                errors.push(FieldError::invalid(at_resources.key("storage"), size.to_string(), "must be greater than zero"));
+                errors.push(FieldError::invalid(
+                    at_resources.key("storage"),
+                    size.to_string(),
+                    "must be greater than zero",
+                ));
             }
             Some(_) => {}
         }
@@ -53,7 +57,9 @@ impl Kind for PersistentVolumeClaim {
                 }
             }
             if bound {
-                if let Some(requests) = get_mut(&mut spec, "resources.requests").and_then(Value::as_object_mut) {
+                if let Some(requests) =
+                    get_mut(&mut spec, "resources.requests").and_then(Value::as_object_mut)
+                {
                     requests.remove("storage");
                 }
                 if let Some(spec) = spec.as_object_mut() {
@@ -99,13 +105,17 @@ impl Kind for PersistentVolume {
         }
         check::one_of(spec, "persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"], &path, errors);
         check::one_of(spec, "volumeMode", &["Block", "Filesystem"], &path, errors);
-        let sources: Vec<&str> = VOLUME_SOURCES.into_iter().chain(["local"]).filter(|s| has(spec, s)).collect();
+        let sources: Vec<&str> =
+            VOLUME_SOURCES.into_iter().chain(["local"]).filter(|s| has(spec, s)).collect();
         match sources.as_slice() {
             [] => errors.push(FieldError::required(path, "must specify a volume type")),
             [_] => {}
             [_, more @ ..] => {
                 for source in more {
-                    errors.push(FieldError::forbidden(path.child(source), "may not specify more than 1 volume type"));
+                    errors.push(FieldError::forbidden(
+                        path.child(source),
+                        "may not specify more than 1 volume type",
+                    ));
                 }
             }
         }

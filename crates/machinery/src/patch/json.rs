@@ -15,7 +15,9 @@ const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Applies a JSON Patch.
 pub fn json(object: &Value, body: &[u8]) -> Result<Value, Status> {
     let Value::Array(operations) = parse(body)? else {
-        return Err(undecodable("json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"));
+        return Err(undecodable(
+            "json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+        ));
     };
     if operations.len() > OPERATIONS_MAX {
         return Err(Status::too_large(format!(

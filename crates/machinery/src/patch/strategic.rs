@@ -22,7 +22,9 @@ const DEPTH_MAX: usize = 128;
 /// Applies a strategic merge patch to an object of `schema`.
 pub fn strategic(object: &Value, patch: &Value, schema: &Schema) -> Result<Value, Status> {
     let (Value::Object(original), Value::Object(patch)) = (object, patch) else {
-        return Err(Status::bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}"));
+        return Err(Status::bad_request(
+            "json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ));
     };
     merge_objects(original.clone(), patch, Some(schema), 0).map(Value::Object)
 }
@@ -85,10 +87,17 @@ struct Place<'a> {
     order: Option<&'a Value>,
 }
 
-fn merge_values(before: Option<Value>, patch: &Value, place: Place<'_>, depth: usize) -> Result<Value, Status> {
+fn merge_values(
+    before: Option<Value>,
+    patch: &Value,
+    place: Place<'_>,
+    depth: usize,
+) -> Result<Value, Status> {
     let strategy = place.field.map(|f| f.patch).unwrap_or_default();
     match (before, patch) {
-        (Some(Value::Object(_)), Value::Object(patch)) if strategy.replace => Ok(Value::Object(patch.clone())),
+        (Some(Value::Object(_)), Value::Object(patch)) if strategy.replace => {
+            Ok(Value::Object(patch.clone()))
+        }
         (Some(Value::Object(original)), Value::Object(patch)) => {
             merge_objects(original, patch, place.schema, depth + 1).map(Value::Object)
         }
@@ -107,7 +116,12 @@ fn merge_values(before: Option<Value>, patch: &Value, place: Place<'_>, depth: u
     }
 }
 
-fn merge_lists(original: Vec<Value>, patch: &[Value], place: &Place<'_>, depth: usize) -> Result<Vec<Value>, Status> {
+fn merge_lists(
+    original: Vec<Value>,
+    patch: &[Value],
+    place: &Place<'_>,
+    depth: usize,
+) -> Result<Vec<Value>, Status> {
     let key = place.field.map(|f| &*f.merge_key).unwrap_or_default();
     let schema = place.schema.and_then(Schema::item);
     let live = original.clone();
@@ -159,7 +173,8 @@ fn merge_lists(original: Vec<Value>, patch: &[Value], place: &Place<'_>, depth: 
 /// has, before the first of them that the live list has behind them.
 fn ordered(items: Vec<Value>, order: &[Value], live: &[Value], key: &str) -> Vec<Value> {
     let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item, key));
-    let (mut named, others): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|i| place(order, i).is_some());
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        items.into_iter().partition(|i| place(order, i).is_some());
     named.sort_by_key(|item| place(order, item));
     let mut out = Vec::with_capacity(named.len() + others.len());
     let mut named = named.into_iter().peekable();
@@ -185,7 +200,9 @@ fn retain_keys(original: &mut Object, patch: &Object) -> Result<(), Status> {
     let Some(keys) = patch.get(RETAIN) else { return Ok(()) };
     let keys = as_list(keys)?;
     let kept = |name: &str| keys.iter().any(|k| k.as_str() == Some(name));
-    if let Some(stray) = patch.iter().find(|(name, value)| !is_directive(name) && !value.is_null() && !kept(name)) {
+    if let Some(stray) =
+        patch.iter().find(|(name, value)| !is_directive(name) && !value.is_null() && !kept(name))
+    {
         return Err(Status::bad_request(format!(
             "the values of retainKeys directive must be a list of all the fields in the patch: {} is missing",
             stray.0
@@ -212,7 +229,10 @@ fn owned((name, value): (&String, &Value)) -> (String, Value) {
 }
 
 fn as_list(value: &Value) -> Result<&[Value], Status> {
-    value.as_array().map(Vec::as_slice).ok_or_else(|| Status::bad_request("the value of a list directive must be a list"))
+    value
+        .as_array()
+        .map(Vec::as_slice)
+        .ok_or_else(|| Status::bad_request("the value of a list directive must be a list"))
 }
 
 fn unknown_directive(directive: &str) -> Status {

@@ -8,13 +8,27 @@ use serde_json::json;
 fn json_patches() {
     let object = json!({"data": {"a": "1"}, "list": [1, 2]});
     let rows = [
-        (json!([{"op": "add", "path": "/data/b", "value": "2"}]), json!({"data": {"a": "1", "b": "2"}, "list": [1, 2]})),
-        (json!([{"op": "replace", "path": "/data/b", "value": "2"}]), json!({"data": {"a": "1", "b": "2"}, "list": [1, 2]})),
+        (
+            json!([{"op": "add", "path": "/data/b", "value": "2"}]),
+            json!({"data": {"a": "1", "b": "2"}, "list": [1, 2]}),
+        ),
+        (
+            json!([{"op": "replace", "path": "/data/b", "value": "2"}]),
+            json!({"data": {"a": "1", "b": "2"}, "list": [1, 2]}),
+        ),
         (json!([{"op": "remove", "path": "/data/a"}]), json!({"data": {}, "list": [1, 2]})),
-        (json!([{"op": "add", "path": "/list/-", "value": 3}]), json!({"data": {"a": "1"}, "list": [1, 2, 3]})),
-        (json!([{"op": "copy", "from": "/data/a", "path": "/data/c"}]), json!({"data": {"a": "1", "c": "1"}, "list": [1, 2]})),
-        (json!([{"op": "test", "path": "/data/a", "value": "1"}, {"op": "move", "from": "/data/a", "path": "/b"}]),
-            json!({"data": {}, "list": [1, 2], "b": "1"})),
+        (
+            json!([{"op": "add", "path": "/list/-", "value": 3}]),
+            json!({"data": {"a": "1"}, "list": [1, 2, 3]}),
+        ),
+        (
+            json!([{"op": "copy", "from": "/data/a", "path": "/data/c"}]),
+            json!({"data": {"a": "1", "c": "1"}, "list": [1, 2]}),
+        ),
+        (
+            json!([{"op": "test", "path": "/data/a", "value": "1"}, {"op": "move", "from": "/data/a", "path": "/b"}]),
+            json!({"data": {}, "list": [1, 2], "b": "1"}),
+        ),
     ];
     for (patch, expected) in rows {
         assert_eq!(json(&object, patch.to_string().as_bytes()).unwrap(), expected, "{patch}");
@@ -69,8 +83,10 @@ fn apply(object: &Value, patch: &Value) -> Result<Value, Status> {
 }
 
 fn containers(patch: Value) -> Value {
-    let live = deployment(json!([{"name": "a", "image": "a:1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
-        {"name": "b", "image": "b:1"}, {"name": "c", "image": "c:1"}]));
+    let live = deployment(
+        json!([{"name": "a", "image": "a:1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
+        {"name": "b", "image": "b:1"}, {"name": "c", "image": "c:1"}]),
+    );
     let out = apply(&live, &json!({"spec": {"template": {"spec": patch}}})).unwrap();
     out["spec"]["template"]["spec"]["containers"].clone()
 }
@@ -81,7 +97,9 @@ fn names(list: &Value) -> Vec<&str> {
 
 #[test]
 fn strategic_lists_merge_by_key() {
-    let out = containers(json!({"containers": [{"name": "b", "image": "b:2"}, {"name": "a", "env": [{"name": "X", "value": "9"}]}]}));
+    let out = containers(
+        json!({"containers": [{"name": "b", "image": "b:2"}, {"name": "a", "env": [{"name": "X", "value": "9"}]}]}),
+    );
     assert_eq!(names(&out), ["b", "a", "c"]);
     assert_eq!(out[0], json!({"name": "b", "image": "b:2"}));
     assert_eq!(out[1]["env"], json!([{"name": "X", "value": "9"}, {"name": "Y", "value": "2"}]));
@@ -89,26 +107,41 @@ fn strategic_lists_merge_by_key() {
 
 #[test]
 fn strategic_delete_and_replace() {
-    let out = containers(json!({"containers": [{"name": "c", "$patch": "delete"}, {"name": "a", "env": [{"$patch": "delete", "name": "X"}]}]}));
+    let out = containers(
+        json!({"containers": [{"name": "c", "$patch": "delete"}, {"name": "a", "env": [{"$patch": "delete", "name": "X"}]}]}),
+    );
     assert_eq!(names(&out), ["a", "b"]);
     assert_eq!(out[0]["env"], json!([{"name": "Y", "value": "2"}]));
     let out = containers(json!({"containers": [{"$patch": "replace"}, {"name": "z", "image": "z"}]}));
     assert_eq!(out, json!([{"name": "z", "image": "z"}]));
     let live = deployment(json!([]));
-    let out = apply(&live, &json!({"spec": {"template": {"spec": {"nodeSelector": {"$patch": "replace", "x": "y"}}}}})).unwrap();
+    let out = apply(
+        &live,
+        &json!({"spec": {"template": {"spec": {"nodeSelector": {"$patch": "replace", "x": "y"}}}}}),
+    )
+    .unwrap();
     assert_eq!(out["spec"]["template"]["spec"]["nodeSelector"], json!({"x": "y"}));
-    let out = apply(&live, &json!({"spec": {"template": {"spec": {"nodeSelector": {"$patch": "delete"}}}}})).unwrap();
+    let out = apply(&live, &json!({"spec": {"template": {"spec": {"nodeSelector": {"$patch": "delete"}}}}}))
+        .unwrap();
     assert_eq!(out["spec"]["template"]["spec"]["nodeSelector"], json!({}));
 }
 
 #[test]
 fn strategic_order() {
     let rows = [
-        (json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "new"}, {"name": "a"}, {"name": "b"}],
-            "containers": [{"name": "new", "image": "n"}]}), vec!["c", "new", "a", "b"]),
-        (json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": [{"name": "a", "image": "a:2"}]}),
-            vec!["b", "a", "c"]),
-        (json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "b"}, {"name": "a"}]}), vec!["c", "b", "a"]),
+        (
+            json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "new"}, {"name": "a"}, {"name": "b"}],
+            "containers": [{"name": "new", "image": "n"}]}),
+            vec!["c", "new", "a", "b"],
+        ),
+        (
+            json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": [{"name": "a", "image": "a:2"}]}),
+            vec!["b", "a", "c"],
+        ),
+        (
+            json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "b"}, {"name": "a"}]}),
+            vec!["c", "b", "a"],
+        ),
         (json!({"containers": [{"name": "new", "image": "n"}]}), vec!["new", "a", "b", "c"]),
     ];
     for (patch, expected) in rows {
@@ -119,7 +152,8 @@ fn strategic_order() {
 #[test]
 fn strategic_retain_keys_and_primitive_lists() {
     let live = deployment(json!([]));
-    let out = apply(&live, &json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}})).unwrap();
+    let out =
+        apply(&live, &json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}})).unwrap();
     assert_eq!(out["spec"]["strategy"], json!({"type": "Recreate"}));
     let refused = apply(&live, &json!({"spec": {"strategy": {"$retainKeys": ["x"], "type": "Recreate"}}}));
     assert_eq!(refused.unwrap_err().code, 400);

@@ -49,10 +49,26 @@ mod tests {
     fn durations_read_as_in_kubectl() {
         let (minute, hour, day) = (60, 3600, 86_400);
         let rows = [
-            (-5, "<invalid>"), (-1, "0s"), (0, "0s"), (5, "5s"), (119, "119s"), (2 * minute, "2m"), (190, "3m10s"),
-            (10 * minute + 5, "10m"), (179 * minute, "179m"), (3 * hour, "3h"), (3 * hour + 5 * minute, "3h5m"),
-            (8 * hour + minute, "8h"), (47 * hour, "47h"), (2 * day, "2d"), (2 * day + 3 * hour, "2d3h"),
-            (9 * day + hour, "9d"), (729 * day, "729d"), (730 * day, "2y"), (765 * day, "2y35d"), (3000 * day, "8y"),
+            (-5, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (5, "5s"),
+            (119, "119s"),
+            (2 * minute, "2m"),
+            (190, "3m10s"),
+            (10 * minute + 5, "10m"),
+            (179 * minute, "179m"),
+            (3 * hour, "3h"),
+            (3 * hour + 5 * minute, "3h5m"),
+            (8 * hour + minute, "8h"),
+            (47 * hour, "47h"),
+            (2 * day, "2d"),
+            (2 * day + 3 * hour, "2d3h"),
+            (9 * day + hour, "9d"),
+            (729 * day, "729d"),
+            (730 * day, "2y"),
+            (765 * day, "2y35d"),
+            (3000 * day, "8y"),
         ];
         for (seconds, text) in rows {
             assert_eq!(human(seconds), text);

@@ -84,7 +84,11 @@ fn storage_phase(object: &Value) -> &str {
 /// VolumeAttributesClass, Reason, Age, VolumeMode.
 pub(super) fn volume(object: &Value, now: Timestamp) -> Vec<Value> {
     let claim = at(object, "spec.claimRef");
-    let claim = if claim.is_null() { String::new() } else { format!("{}/{}", text(claim, "namespace"), text(claim, "name")) };
+    let claim = if claim.is_null() {
+        String::new()
+    } else {
+        format!("{}/{}", text(claim, "namespace"), text(claim, "name"))
+    };
     let class = match text(object, "spec.volumeAttributesClassName") {
         "" => "<unset>",
         class => class,
@@ -189,7 +193,9 @@ pub(super) fn api_service(object: &Value, now: Timestamp) -> Vec<Value> {
     };
     let available = list(object, "status.conditions").iter().find(|c| text(c, "type") == "Available");
     let available = match available {
-        Some(c) if text(c, "status") == "True" || text(c, "reason").is_empty() => text(c, "status").to_owned(),
+        Some(c) if text(c, "status") == "True" || text(c, "reason").is_empty() => {
+            text(c, "status").to_owned()
+        }
         Some(c) => format!("{} ({})", text(c, "status"), text(c, "reason")),
         None => "Unknown".to_owned(),
     };

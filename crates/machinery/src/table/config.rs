@@ -41,7 +41,12 @@ pub(super) fn resource_quota(object: &Value, now: Timestamp) -> Vec<Value> {
         let cell = format!("{name}: {}/{}", used.unwrap_or("0"), hard.as_str().unwrap_or_default());
         if name.starts_with("limits.") { limits.push(cell) } else { requests.push(cell) }
     }
-    vec![json!(meta::name(object)), json!(requests.join(", ")), json!(limits.join(", ")), json!(age(object, now))]
+    vec![
+        json!(meta::name(object)),
+        json!(requests.join(", ")),
+        json!(limits.join(", ")),
+        json!(age(object, now)),
+    ]
 }
 
 /// Name, Holder, Age.
@@ -104,7 +109,8 @@ pub(super) fn event(object: &Value, now: Timestamp) -> Vec<Value> {
         source = format!("{source}, {host}");
     }
     let count = int(object, "series.count").or(int(object, "count")).or(int(object, "deprecatedCount"));
-    let seen = |text: &str| if time::parse(text).is_some() { since(text, now) } else { "<unknown>".to_owned() };
+    let seen =
+        |text: &str| if time::parse(text).is_some() { since(text, now) } else { "<unknown>".to_owned() };
     vec![
         json!(seen(&last)),
         json!(text(object, "type")),

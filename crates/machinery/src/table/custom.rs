@@ -39,7 +39,9 @@ fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
             Some(float) if !value.is_i64() => (float as i64).into(),
             _ => value.clone(),
         },
-        ("integer" | "number" | "boolean", Some(value @ (Value::Number(_) | Value::Bool(_)))) => value.clone(),
+        ("integer" | "number" | "boolean", Some(value @ (Value::Number(_) | Value::Bool(_)))) => {
+            value.clone()
+        }
         _ => Value::Null,
     }
 }
@@ -100,7 +102,8 @@ mod tests {
 
     #[test]
     fn paths_of_columns() {
-        let object = json!({"spec": {"a": {"b": 1}, "l": [{"x": "y"}]}, "metadata": {"labels": {"a.b/c": "d"}}});
+        let object =
+            json!({"spec": {"a": {"b": 1}, "l": [{"x": "y"}]}, "metadata": {"labels": {"a.b/c": "d"}}});
         let rows = [
             (".spec.a.b", Some(json!(1))),
             (".spec.l[0].x", Some(json!("y"))),

@@ -104,9 +104,10 @@ fn renderer(group: &str, kind: &str) -> Option<Cells> {
         ("node.k8s.io", "RuntimeClass") => cluster::runtime_class,
         ("certificates.k8s.io", "CertificateSigningRequest") => cluster::signing_request,
         ("apiregistration.k8s.io", "APIService") => cluster::api_service,
-        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
-            cluster::webhooks
-        }
+        (
+            "admissionregistration.k8s.io",
+            "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration",
+        ) => cluster::webhooks,
         _ => return None,
     };
     Some(cells)

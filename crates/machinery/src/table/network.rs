@@ -106,7 +106,8 @@ pub(super) fn endpoint_slice(object: &Value, now: Timestamp) -> Vec<Value> {
 
 /// Name, Class, Hosts, Address, Ports, Age.
 pub(super) fn ingress(object: &Value, now: Timestamp) -> Vec<Value> {
-    let hosts: Vec<&str> = list(object, "spec.rules").iter().map(|r| text(r, "host")).filter(|h| !h.is_empty()).collect();
+    let hosts: Vec<&str> =
+        list(object, "spec.rules").iter().map(|r| text(r, "host")).filter(|h| !h.is_empty()).collect();
     let hosts = match hosts.len() {
         0 => "*".to_owned(),
         n if n > SHOWN_MAX => format!("{} + {} more...", hosts[..SHOWN_MAX].join(","), n - SHOWN_MAX),
@@ -138,7 +139,12 @@ pub(super) fn ingress_class(object: &Value, now: Timestamp) -> Vec<Value> {
         let dot = if group.is_empty() { "" } else { "." };
         format!("{kind}{dot}{group}/{}", text(parameters, "name"))
     };
-    vec![json!(meta::name(object)), json!(text(object, "spec.controller")), json!(shown), json!(age(object, now))]
+    vec![
+        json!(meta::name(object)),
+        json!(text(object, "spec.controller")),
+        json!(shown),
+        json!(age(object, now)),
+    ]
 }
 
 /// Name, Pod-Selector, Age.

@@ -29,21 +29,30 @@ fn every_kind_has_as_many_cells_as_columns() {
 
 #[test]
 fn pods() {
-    let pod = |spec: Value, status: Value| row("", "v1", "pods", json!({"metadata": meta("p"), "spec": spec, "status": status}));
-    let two = json!({"containers": [{"name": "a"}, {"name": "b"}], "readinessGates": [{"conditionType": "x/y"}]});
+    let pod = |spec: Value, status: Value| {
+        row("", "v1", "pods", json!({"metadata": meta("p"), "spec": spec, "status": status}))
+    };
+    let two =
+        json!({"containers": [{"name": "a"}, {"name": "b"}], "readinessGates": [{"conditionType": "x/y"}]});
     assert_eq!(
         pod(two, json!({"phase": "Pending"})),
         json!(["p", "0/2", "Pending", "0", "10m", "<none>", "<none>", "<none>", "0/1"])
     );
     let one = json!({"containers": [{"name": "a"}], "nodeName": "n"});
     let rows = [
-        (json!({"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}], "containerStatuses": [{"ready": true, "restartCount": 0, "state": {"running": {}}}]}),
-            json!(["p", "1/1", "Running", "0", "10m", "10.0.0.1", "n", "<none>", "<none>"])),
-        (json!({"phase": "Running", "containerStatuses": [{"restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        (
+            json!({"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}], "containerStatuses": [{"ready": true, "restartCount": 0, "state": {"running": {}}}]}),
+            json!(["p", "1/1", "Running", "0", "10m", "10.0.0.1", "n", "<none>", "<none>"]),
+        ),
+        (
+            json!({"phase": "Running", "containerStatuses": [{"restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
                 "lastState": {"terminated": {"finishedAt": "2024-01-01T00:09:55Z"}}}]}),
-            json!(["p", "0/1", "CrashLoopBackOff", "2 (5s ago)", "10m", "<none>", "n", "<none>", "<none>"])),
-        (json!({"phase": "Failed", "containerStatuses": [{"restartCount": 0, "state": {"terminated": {"exitCode": 3}}}]}),
-            json!(["p", "0/1", "ExitCode:3", "0", "10m", "<none>", "n", "<none>", "<none>"])),
+            json!(["p", "0/1", "CrashLoopBackOff", "2 (5s ago)", "10m", "<none>", "n", "<none>", "<none>"]),
+        ),
+        (
+            json!({"phase": "Failed", "containerStatuses": [{"restartCount": 0, "state": {"terminated": {"exitCode": 3}}}]}),
+            json!(["p", "0/1", "ExitCode:3", "0", "10m", "<none>", "n", "<none>", "<none>"]),
+        ),
     ];
     for (status, expected) in rows {
         assert_eq!(pod(one.clone(), status), expected);
@@ -63,12 +72,19 @@ fn a_deleted_pod_is_terminating() {
 
 #[test]
 fn workloads() {
-    let template = json!({"spec": {"containers": [{"name": "c1", "image": "a:1"}, {"name": "c2", "image": "b:2"}]}});
+    let template =
+        json!({"spec": {"containers": [{"name": "c1", "image": "a:1"}, {"name": "c2", "image": "b:2"}]}});
     let spec = json!({"replicas": 3, "selector": {"matchLabels": {"app": "x"}}, "template": template});
     let status = json!({"replicas": 3, "readyReplicas": 2, "updatedReplicas": 3, "availableReplicas": 1});
     let object = json!({"metadata": meta("d"), "spec": spec, "status": status});
-    assert_eq!(row("apps", "v1", "deployments", object.clone()), json!(["d", "2/3", 3, 1, "10m", "c1,c2", "a:1,b:2", "app=x"]));
-    assert_eq!(row("apps", "v1", "replicasets", object.clone()), json!(["d", 3, 3, 2, "10m", "c1,c2", "a:1,b:2", "app=x"]));
+    assert_eq!(
+        row("apps", "v1", "deployments", object.clone()),
+        json!(["d", "2/3", 3, 1, "10m", "c1,c2", "a:1,b:2", "app=x"])
+    );
+    assert_eq!(
+        row("apps", "v1", "replicasets", object.clone()),
+        json!(["d", 3, 3, 2, "10m", "c1,c2", "a:1,b:2", "app=x"])
+    );
     assert_eq!(row("apps", "v1", "statefulsets", object), json!(["d", "2/3", "10m", "c1,c2", "a:1,b:2"]));
     let job = json!({"metadata": meta("j"), "spec": {"completions": 2, "selector": {"matchLabels": {"u": "1"}}, "template": {}},
         "status": {"succeeded": 1, "startTime": "2024-01-01T00:09:00Z"}});
@@ -84,9 +100,15 @@ fn network_kinds() {
     );
     let spec = json!({"type": "NodePort", "clusterIP": "10.0.0.5", "selector": {"a": "b", "c": "d"},
         "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]});
-    assert_eq!(service(spec), json!(["s", "NodePort", "10.0.0.5", "<none>", "80:30080/TCP,53/UDP", "10m", "a=b,c=d"]));
+    assert_eq!(
+        service(spec),
+        json!(["s", "NodePort", "10.0.0.5", "<none>", "80:30080/TCP,53/UDP", "10m", "a=b,c=d"])
+    );
     let policy = json!({"metadata": meta("deny"), "spec": {"podSelector": {"matchLabels": {"role": "db"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]}}});
-    assert_eq!(row("networking.k8s.io", "v1", "networkpolicies", policy), json!(["deny", "role=db,tier", "10m"]));
+    assert_eq!(
+        row("networking.k8s.io", "v1", "networkpolicies", policy),
+        json!(["deny", "role=db,tier", "10m"])
+    );
 }
 
 #[test]
@@ -94,7 +116,18 @@ fn nodes_and_events() {
     let node = json!({"metadata": {"name": "n", "labels": {"node-role.kubernetes.io/worker": "", "node-role.kubernetes.io/edge": ""}}, "spec": {"unschedulable": true}});
     assert_eq!(
         row("", "v1", "nodes", node),
-        json!(["n", "Unknown,SchedulingDisabled", "edge,worker", "<unknown>", "", "<none>", "<none>", "<unknown>", "<unknown>", "<unknown>"])
+        json!([
+            "n",
+            "Unknown,SchedulingDisabled",
+            "edge,worker",
+            "<unknown>",
+            "",
+            "<none>",
+            "<none>",
+            "<unknown>",
+            "<unknown>",
+            "<unknown>"
+        ])
     );
     let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "p"}, "reason": "Pulled", "message": "it\n",
         "type": "Normal", "source": {"component": "recorder"}, "firstTimestamp": "2024-01-01T00:00:00Z", "lastTimestamp": "2024-01-01T00:09:00Z", "count": 4});

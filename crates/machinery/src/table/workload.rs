@@ -41,7 +41,12 @@ pub(super) fn labels(object: &Value, path: &str) -> String {
 /// Name, Containers, Images, Pod Labels.
 pub(super) fn pod_template(object: &Value, _now: Timestamp) -> Vec<Value> {
     let (names, images) = containers(at(object, "template.spec"));
-    vec![json!(meta::name(object)), json!(names), json!(images), json!(labels(object, "template.metadata.labels"))]
+    vec![
+        json!(meta::name(object)),
+        json!(names),
+        json!(images),
+        json!(labels(object, "template.metadata.labels")),
+    ]
 }
 
 /// Name, Desired, Current, Ready, Age, Containers, Images, Selector.
@@ -189,7 +194,8 @@ pub(super) fn cron_job(object: &Value, now: Timestamp) -> Vec<Value> {
 
 /// Name, Reference, Targets, MinPods, MaxPods, Replicas, Age.
 pub(super) fn autoscaler(object: &Value, now: Timestamp) -> Vec<Value> {
-    let reference = format!("{}/{}", text(object, "spec.scaleTargetRef.kind"), text(object, "spec.scaleTargetRef.name"));
+    let reference =
+        format!("{}/{}", text(object, "spec.scaleTargetRef.kind"), text(object, "spec.scaleTargetRef.name"));
     let minimum = match int(object, "spec.minReplicas") {
         Some(minimum) => minimum.to_string(),
         None => "<unset>".to_owned(),
@@ -226,7 +232,11 @@ fn targets(object: &Value) -> String {
                 (present, text(resource, "target.averageValue").to_owned())
             }
         };
-        out.push(format!("{}: {}/{wanted}", text(resource, "name"), present.as_deref().unwrap_or("<unknown>")));
+        out.push(format!(
+            "{}: {}/{wanted}",
+            text(resource, "name"),
+            present.as_deref().unwrap_or("<unknown>")
+        ));
     }
     if let Some(wanted) = int(object, "spec.targetCPUUtilizationPercentage") {
         let present = int(object, "status.currentCPUUtilizationPercentage").map(|p| format!("{p}%"));

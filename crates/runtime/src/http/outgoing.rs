@@ -64,38 +64,25 @@ async fn exchange(
     let authority = request.uri().authority().cloned();
     let authority = authority.ok_or(Error::HttpRequestUriInvalid)?;
     let connect_timeout = options.and_then(|options| options.connect_timeout);
-    let stream = tokio::time::timeout(
-        connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-        connect(net, &authority),
-    )
-    .await
-    .map_err(|_| Error::ConnectionTimeout)??;
+    let stream = tokio::time::timeout(connect_timeout.unwrap_or(CONNECT_TIMEOUT), connect(net, &authority))
+        .await
+        .map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = spawn(connection);
 
     // To a server, and not a proxy, go path and query alone.
-    let path = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |path| path.as_str());
-    *request.uri_mut() = path
-        .parse::<Uri>()
-        .map_err(|_| Error::HttpRequestUriInvalid)?;
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    *request.uri_mut() = path.parse::<Uri>().map_err(|_| Error::HttpRequestUriInvalid)?;
     let first_byte_timeout = options.and_then(|options| options.first_byte_timeout);
-    let response = tokio::time::timeout(
-        first_byte_timeout.unwrap_or(FIRST_BYTE_TIMEOUT),
-        sender.send_request(request),
-    )
-    .await
-    .map_err(|_| Error::HttpResponseTimeout)??;
+    let response =
+        tokio::time::timeout(first_byte_timeout.unwrap_or(FIRST_BYTE_TIMEOUT), sender.send_request(request))
+            .await
+            .map_err(|_| Error::HttpResponseTimeout)??;
     Ok((response, connection))
 }
 
 async fn connect(net: &PodNet, authority: &Authority) -> Result<Stream, Error> {
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let port = authority.port_u16().unwrap_or(80);
     let addresses: Vec<IpAddr> = match host.parse() {
         Ok(address) => vec![address],
@@ -118,10 +105,9 @@ fn error_of(error: &NetworkError) -> Error {
         NetworkError::Unreachable { .. } => Error::DestinationIpUnroutable,
         NetworkError::AccessDenied { .. } => Error::DestinationIpProhibited,
         NetworkError::PortsExhausted(_) => Error::ConnectionLimitReached,
-        NetworkError::NameNotFound(_) => Error::DnsError {
-            rcode: Some("NXDOMAIN".to_owned()),
-            info_code: None,
-        },
+        NetworkError::NameNotFound(_) => {
+            Error::DnsError { rcode: Some("NXDOMAIN".to_owned()), info_code: None }
+        }
         other => Error::InternalError(Some(other.to_string())),
     }
 }

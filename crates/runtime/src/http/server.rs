@@ -99,8 +99,7 @@ impl Server {
             let (server, stop) = (self.clone(), stop.clone());
             let kill = inner.kill.clone();
             inner.tasks.spawn(async move {
-                kill.run_until_cancelled(server.connection(stream, stop))
-                    .await;
+                kill.run_until_cancelled(server.connection(stream, stop)).await;
                 drop(permit);
             });
         };
@@ -122,12 +121,8 @@ impl Server {
             async move { Ok::<_, Infallible>(server.answer(request).await) }
         });
         let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT);
-        http.http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX);
+        http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        http.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let served = tokio::select! {
@@ -165,9 +160,7 @@ impl Server {
         let guest = inner.tasks.spawn({
             let inner = Arc::clone(&inner);
             async move {
-                let handled = abandoned
-                    .run_until_cancelled(inner.handle(request, sender))
-                    .await;
+                let handled = abandoned.run_until_cancelled(inner.handle(request, sender)).await;
                 drop(permit);
                 handled
             }
@@ -179,20 +172,13 @@ impl Server {
             }
             Ok(Err(code)) => {
                 tracing::debug!(?code, "the guest answered with an error");
-                Err((
-                    StatusCode::BAD_GATEWAY,
-                    "the application answered with an error\n",
-                ))
+                Err((StatusCode::BAD_GATEWAY, "the application answered with an error\n"))
             }
             Err(_) => match guest.await {
-                Ok(Some(Handled::OutOfMemory)) => Err((
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the application is out of memory\n",
-                )),
-                _ => Err((
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "the application failed\n",
-                )),
+                Ok(Some(Handled::OutOfMemory)) => {
+                    Err((StatusCode::SERVICE_UNAVAILABLE, "the application is out of memory\n"))
+                }
+                _ => Err((StatusCode::INTERNAL_SERVER_ERROR, "the application failed\n")),
             },
         }
     }
@@ -218,15 +204,8 @@ impl Inner {
         if denied && alone {
             self.out_of_memory.cancel();
         }
-        self.workload.complain(&format!(
-            "request failed: {}",
-            crate::exit::describe(&error)
-        ));
-        if denied {
-            Handled::OutOfMemory
-        } else {
-            Handled::Failed
-        }
+        self.workload.complain(&format!("request failed: {}", crate::exit::describe(&error)));
+        if denied { Handled::OutOfMemory } else { Handled::Failed }
     }
 
     /// Runs one request in an instance of its own. With the result: whether it was refused
@@ -241,16 +220,10 @@ impl Inner {
             Err(error) => return (Err(error), false, false),
         };
         let result = async {
-            let request = store
-                .data_mut()
-                .http()
-                .new_incoming_request(Scheme::Http, request)?;
+            let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
             let out = store.data_mut().http().new_response_outparam(sender)?;
             let proxy = self.component.instantiate_async(&mut store).await?;
-            proxy
-                .wasi_http_incoming_handler()
-                .call_handle(&mut store, request, out)
-                .await
+            proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
         }
         .await;
         let memory = store.data().memory();

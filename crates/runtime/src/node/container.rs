@@ -51,24 +51,13 @@ pub(crate) enum Phase {
 impl Container {
     pub(super) fn from_record(record: ContainerRecord, log_path: Option<PathBuf>) -> Self {
         let config = record.config.unwrap_or_default();
-        let linux = config
-            .linux
-            .as_ref()
-            .and_then(|linux| linux.resources.clone());
+        let linux = config.linux.as_ref().and_then(|linux| linux.resources.clone());
         let resources = linux.unwrap_or_default();
-        let exit = Exit {
-            code: record.exit_code,
-            reason: record.reason,
-            message: record.message,
-        };
+        let exit = Exit { code: record.exit_code, reason: record.reason, message: record.message };
         let phase = match (record.started_at, record.finished_at) {
             (0, 0) => Phase::Created,
             (started_at, 0) => Phase::Running { started_at },
-            (started_at, finished_at) => Phase::Exited {
-                started_at,
-                finished_at,
-                exit,
-            },
+            (started_at, finished_at) => Phase::Exited { started_at, finished_at, exit },
         };
         let limit = u64::try_from(resources.memory_limit_in_bytes).unwrap_or(0);
         Self {
@@ -89,11 +78,7 @@ impl Container {
 
     pub(super) fn to_record(&self) -> ContainerRecord {
         let (started_at, finished_at, exit) = self.times();
-        let exit = exit.unwrap_or(Exit {
-            code: 0,
-            reason: String::new(),
-            message: String::new(),
-        });
+        let exit = exit.unwrap_or(Exit { code: 0, reason: String::new(), message: String::new() });
         let mut config = self.config.clone();
         config.linux.get_or_insert_default().resources = Some(self.resources.lock().clone());
         ContainerRecord {
@@ -123,11 +108,7 @@ impl Container {
         match self.phase() {
             Phase::Created | Phase::Starting => (0, 0, None),
             Phase::Running { started_at } => (started_at, 0, None),
-            Phase::Exited {
-                started_at,
-                finished_at,
-                exit,
-            } => (started_at, finished_at, Some(exit)),
+            Phase::Exited { started_at, finished_at, exit } => (started_at, finished_at, Some(exit)),
         }
     }
 
@@ -170,13 +151,9 @@ impl Container {
 
     pub(crate) fn status(&self) -> cri::ContainerStatus {
         let (started_at, finished_at, exit) = self.times();
-        let (exit_code, reason, message) = exit.map_or_else(Default::default, |exit| {
-            (exit.code, exit.reason, exit.message)
-        });
-        let log_path = self
-            .log_path
-            .as_ref()
-            .map(|path| path.display().to_string());
+        let (exit_code, reason, message) =
+            exit.map_or_else(Default::default, |exit| (exit.code, exit.reason, exit.message));
+        let log_path = self.log_path.as_ref().map(|path| path.display().to_string());
         cri::ContainerStatus {
             id: self.id.clone(),
             metadata: self.config.metadata.clone(),

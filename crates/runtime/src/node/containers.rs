@@ -30,17 +30,11 @@ impl Node {
     ) -> Result<Arc<Container>, NodeError> {
         let sandbox = self.sandbox(sandbox_id)?;
         if !sandbox.is_ready() {
-            return Err(NodeError::WrongState(format!(
-                "pod sandbox {} is not ready",
-                sandbox.id
-            )));
+            return Err(NodeError::WrongState(format!("pod sandbox {} is not ready", sandbox.id)));
         }
         self.check_name(&sandbox, &config)?;
         let wanted = config.image.clone().unwrap_or_default().image;
-        let image = self
-            .images
-            .resolve(&wanted)
-            .ok_or_else(|| NodeError::NoImage(wanted.clone()))?;
+        let image = self.images.resolve(&wanted).ok_or_else(|| NodeError::NoImage(wanted.clone()))?;
         self.program(&image.id.to_string(), &wanted).await?;
         let id = new_id();
         GuestSpec::new(&config, &sandbox.config, &self.records.files_dir(&id))
@@ -64,10 +58,7 @@ impl Node {
     }
 
     fn check_name(&self, sandbox: &Sandbox, config: &ContainerConfig) -> Result<(), NodeError> {
-        let metadata = config
-            .metadata
-            .as_ref()
-            .ok_or(SpecError::Missing("the container's metadata"))?;
+        let metadata = config.metadata.as_ref().ok_or(SpecError::Missing("the container's metadata"))?;
         if self.containers.read().len() >= OBJECTS_MAX {
             return Err(NodeError::TooMany);
         }
@@ -83,14 +74,9 @@ impl Node {
     }
 
     async fn program(&self, image_id: &str, image: &str) -> Result<Arc<Program>, NodeError> {
-        let digest = image_id
-            .parse()
-            .map_err(|_| NodeError::NoImage(image.to_owned()))?;
+        let digest = image_id.parse().map_err(|_| NodeError::NoImage(image.to_owned()))?;
         let program = self.host.program(&self.images, digest).await;
-        program.map_err(|source| NodeError::Program {
-            image: image.to_owned(),
-            source,
-        })
+        program.map_err(|source| NodeError::Program { image: image.to_owned(), source })
     }
 
     /// Starts a created container. When it returns, the guest is scheduled, and an HTTP
@@ -106,10 +92,7 @@ impl Node {
         });
         if !claimed {
             let state = container.state().as_str_name();
-            return Err(NodeError::WrongState(format!(
-                "container {} is {state}",
-                container.id
-            )));
+            return Err(NodeError::WrongState(format!("container {} is {state}", container.id)));
         }
         match self.prepare(&container).await {
             Ok((workload, listener)) => self.launch(&container, workload, listener),
@@ -120,17 +103,12 @@ impl Node {
         }
     }
 
-    async fn prepare(
-        &self,
-        container: &Container,
-    ) -> Result<(Arc<Workload>, Option<Listener>), NodeError> {
+    async fn prepare(&self, container: &Container) -> Result<(Arc<Workload>, Option<Listener>), NodeError> {
         let sandbox = self.sandbox(&container.sandbox_id)?;
-        let net = sandbox.net().ok_or_else(|| {
-            NodeError::WrongState(format!("pod sandbox {} is not ready", sandbox.id))
-        })?;
-        let program = self
-            .program(&container.image_id, &container.image_ref)
-            .await?;
+        let net = sandbox
+            .net()
+            .ok_or_else(|| NodeError::WrongState(format!("pod sandbox {} is not ready", sandbox.id)))?;
+        let program = self.program(&container.image_id, &container.image_ref).await?;
         let files_dir = self.records.files_dir(&container.id);
         let spec = GuestSpec::new(&container.config, &sandbox.config, &files_dir)?;
         let log = ContainerLog::open(container.log_path.as_deref()).map_err(NodeError::Log)?;
@@ -163,12 +141,8 @@ impl Node {
         }
         self.container_event(container, ContainerEventType::ContainerStartedEvent);
         // Tells even when the task panics or is dropped.
-        let ending = Ending {
-            node: Arc::clone(self),
-            container: Arc::clone(container),
-            started_at,
-            exit: None,
-        };
+        let ending =
+            Ending { node: Arc::clone(self), container: Arc::clone(container), started_at, exit: None };
         self.host.guests().spawn(async move {
             let mut ending = ending;
             ending.exit = Some(workload.run(listener).await);
@@ -186,11 +160,7 @@ impl Node {
         }
     }
 
-    pub(super) async fn stop(
-        &self,
-        container: &Container,
-        grace: Duration,
-    ) -> Result<(), NodeError> {
+    pub(super) async fn stop(&self, container: &Container, grace: Duration) -> Result<(), NodeError> {
         if !container.is_running() {
             return Ok(());
         }
@@ -209,10 +179,7 @@ impl Node {
         if ended(KILL_TIMEOUT).await {
             return Ok(());
         }
-        Err(NodeError::WrongState(format!(
-            "container {} does not end",
-            container.id
-        )))
+        Err(NodeError::WrongState(format!("container {} does not end", container.id)))
     }
 
     /// Ends a container and forgets it.
@@ -226,10 +193,7 @@ impl Node {
         self.records.remove_container(&container.id);
         let removed = self.containers.write().remove(&container.id);
         if let Ok(sandbox) = self.sandbox(&container.sandbox_id) {
-            sandbox
-                .members
-                .lock()
-                .retain(|member| member.id != container.id);
+            sandbox.members.lock().retain(|member| member.id != container.id);
         }
         if removed.is_some() {
             self.container_event(&container, ContainerEventType::ContainerDeletedEvent);
@@ -245,10 +209,7 @@ impl Node {
     ) -> Result<(), NodeError> {
         let container = self.container(id)?;
         if matches!(container.phase(), Phase::Exited { .. }) {
-            return Err(NodeError::WrongState(format!(
-                "container {} has exited",
-                container.id
-            )));
+            return Err(NodeError::WrongState(format!("container {} has exited", container.id)));
         }
         {
             let mut resources = container.resources.lock();
@@ -263,24 +224,16 @@ impl Node {
     pub(crate) fn reopen_log(&self, id: &str) -> Result<(), NodeError> {
         let container = self.container(id)?;
         if !container.is_running() {
-            return Err(NodeError::WrongState(format!(
-                "container {} is not running",
-                container.id
-            )));
+            return Err(NodeError::WrongState(format!("container {} is not running", container.id)));
         }
         let log = container.log.lock().clone();
-        log.map_or(Ok(()), |log| log.reopen())
-            .map_err(NodeError::Log)
+        log.map_or(Ok(()), |log| log.reopen()).map_err(NodeError::Log)
     }
 
     /// Ends every guest and waits for that, without recording it: after a restart they are
     /// reported as lost, which is what a kubelet restarts by its rules.
     pub(crate) async fn shut_down(&self, within: Duration) {
-        let running: Vec<_> = self
-            .containers()
-            .into_iter()
-            .filter(|c| c.is_running())
-            .collect();
+        let running: Vec<_> = self.containers().into_iter().filter(|c| c.is_running()).collect();
         self.containers.write().clear();
         for container in &running {
             container.signals.kill.cancel();
@@ -288,9 +241,7 @@ impl Node {
         let all = async {
             for container in &running {
                 let mut phase = container.phase.subscribe();
-                let _ = phase
-                    .wait_for(|phase| matches!(phase, Phase::Exited { .. }))
-                    .await;
+                let _ = phase.wait_for(|phase| matches!(phase, Phase::Exited { .. })).await;
             }
         };
         if tokio::time::timeout(within, all).await.is_err() {
@@ -313,19 +264,12 @@ impl Drop for Ending {
         let exit = self.exit.take().unwrap_or_else(Exit::lost);
         tracing::debug!(container = %self.container.id, code = exit.code, reason = %exit.reason, "exited");
         self.container.log.lock().take();
-        let exited = Phase::Exited {
-            started_at: self.started_at,
-            finished_at: now_ns(),
-            exit,
-        };
+        let exited = Phase::Exited { started_at: self.started_at, finished_at: now_ns(), exit };
         // On disk before anybody is told, unless the container is no longer ours to record.
         let known = self.node.containers.read().contains_key(&self.container.id);
         if known {
             let mut record = self.container.to_record();
-            if let Phase::Exited {
-                finished_at, exit, ..
-            } = &exited
-            {
+            if let Phase::Exited { finished_at, exit, .. } = &exited {
                 record.finished_at = *finished_at;
                 record.exit_code = exit.code;
                 record.reason.clone_from(&exit.reason);
@@ -337,8 +281,7 @@ impl Drop for Ending {
         }
         self.container.phase.send_replace(exited);
         if known {
-            self.node
-                .container_event(&self.container, ContainerEventType::ContainerStoppedEvent);
+            self.node.container_event(&self.container, ContainerEventType::ContainerStoppedEvent);
         }
     }
 }
@@ -353,26 +296,14 @@ fn merge_resources(current: &mut LinuxContainerResources, given: &LinuxContainer
     set(&mut current.cpu_period, given.cpu_period);
     set(&mut current.cpu_quota, given.cpu_quota);
     set(&mut current.cpu_shares, given.cpu_shares);
-    set(
-        &mut current.memory_limit_in_bytes,
-        given.memory_limit_in_bytes,
-    );
-    set(
-        &mut current.memory_swap_limit_in_bytes,
-        given.memory_swap_limit_in_bytes,
-    );
+    set(&mut current.memory_limit_in_bytes, given.memory_limit_in_bytes);
+    set(&mut current.memory_swap_limit_in_bytes, given.memory_swap_limit_in_bytes);
     set(&mut current.oom_score_adj, given.oom_score_adj);
-    let unified = given
-        .unified
-        .iter()
-        .map(|(key, value)| (key.clone(), value.clone()));
+    let unified = given.unified.iter().map(|(key, value)| (key.clone(), value.clone()));
     current.unified.extend(unified);
 }
 
-pub(super) fn log_path(
-    sandbox: &PodSandboxConfig,
-    config: Option<&ContainerConfig>,
-) -> Option<PathBuf> {
+pub(super) fn log_path(sandbox: &PodSandboxConfig, config: Option<&ContainerConfig>) -> Option<PathBuf> {
     let log_path = &config?.log_path;
     if sandbox.log_directory.is_empty() || log_path.is_empty() {
         return None;

@@ -17,9 +17,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self {
-            sender: broadcast::Sender::new(BACKLOG_MAX),
-        }
+        Self { sender: broadcast::Sender::new(BACKLOG_MAX) }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<ContainerEventResponse> {

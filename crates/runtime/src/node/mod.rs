@@ -53,11 +53,7 @@ pub(crate) enum NodeError {
     #[error("{kind} {id:?} names more than one: give more of its id")]
     Ambiguous { kind: &'static str, id: String },
     #[error("{kind} {name:?} exists already, with id {id}")]
-    Exists {
-        kind: &'static str,
-        name: String,
-        id: String,
-    },
+    Exists { kind: &'static str, name: String, id: String },
     #[error("{0}")]
     WrongState(String),
     #[error("image {0:?} is not on this node: load it with `coracle image load`")]
@@ -77,12 +73,7 @@ pub(crate) enum NodeError {
 }
 
 impl Node {
-    pub(crate) fn new(
-        host: Arc<Host>,
-        images: Store,
-        fabric: Fabric,
-        records: Records,
-    ) -> Arc<Self> {
+    pub(crate) fn new(host: Arc<Host>, images: Store, fabric: Fabric, records: Records) -> Arc<Self> {
         let node = Arc::new(Self {
             host,
             images,
@@ -132,39 +123,22 @@ impl Node {
 }
 
 /// By id, or by the beginning of one if only one begins so.
-fn find<T>(
-    kind: &'static str,
-    all: &BTreeMap<String, Arc<T>>,
-    id: &str,
-) -> Result<Arc<T>, NodeError> {
-    let not_found = || NodeError::NotFound {
-        kind,
-        id: id.to_owned(),
-    };
+fn find<T>(kind: &'static str, all: &BTreeMap<String, Arc<T>>, id: &str) -> Result<Arc<T>, NodeError> {
+    let not_found = || NodeError::NotFound { kind, id: id.to_owned() };
     if id.is_empty() {
         return Err(not_found());
     }
-    let mut candidates = all
-        .range(id.to_owned()..)
-        .take_while(|(key, _)| key.starts_with(id));
+    let mut candidates = all.range(id.to_owned()..).take_while(|(key, _)| key.starts_with(id));
     let (key, first) = candidates.next().ok_or_else(not_found)?;
     if key != id && candidates.next().is_some() {
-        return Err(NodeError::Ambiguous {
-            kind,
-            id: id.to_owned(),
-        });
+        return Err(NodeError::Ambiguous { kind, id: id.to_owned() });
     }
     Ok(Arc::clone(first))
 }
 
 /// What makes a sandbox the only one of its kind.
 fn sandbox_name(metadata: &PodSandboxMetadata) -> String {
-    let PodSandboxMetadata {
-        name,
-        uid,
-        namespace,
-        attempt,
-    } = metadata;
+    let PodSandboxMetadata { name, uid, namespace, attempt } = metadata;
     format!("{namespace}/{name}/{uid}/{attempt}")
 }
 

@@ -15,11 +15,7 @@ use crate::record::{ContainerRecord, SandboxRecord};
 
 impl Node {
     pub(super) fn restore(&self) {
-        if let Some(cidr) = self
-            .records
-            .pod_cidr()
-            .and_then(|text| text.parse::<IpNet>().ok())
-        {
+        if let Some(cidr) = self.records.pod_cidr().and_then(|text| text.parse::<IpNet>().ok()) {
             self.fabric.set_pod_cidr(cidr);
             self.has_pod_cidr.store(true, Ordering::Release);
         }
@@ -45,10 +41,7 @@ impl Node {
             .collect();
         let mut names = self.names.lock();
         for sandbox in sandboxes.values() {
-            sandbox
-                .members
-                .lock()
-                .sort_by_key(|member| member.created_at);
+            sandbox.members.lock().sort_by_key(|member| member.created_at);
             let metadata = sandbox.config.metadata.clone().unwrap_or_default();
             names.insert(sandbox_name(&metadata), sandbox.id.clone());
         }
@@ -59,9 +52,7 @@ impl Node {
 
     fn restore_sandbox(&self, record: SandboxRecord) -> Sandbox {
         let config = record.config.clone().unwrap_or_default();
-        let net = record
-            .ready
-            .then(|| self.attach(&record.id, &config, record.ip.parse().ok()));
+        let net = record.ready.then(|| self.attach(&record.id, &config, record.ip.parse().ok()));
         let net = net.and_then(|attached| {
             attached
                 .inspect_err(|error| tracing::warn!(sandbox = %record.id, %error, "sandbox lost its address"))

@@ -83,30 +83,18 @@ impl Sandbox {
 
     pub(crate) fn status(&self) -> cri::PodSandboxStatus {
         let summary = self.summary();
-        let ip = if self.is_ready() {
-            self.ip.clone()
-        } else {
-            String::new()
-        };
+        let ip = if self.is_ready() { self.ip.clone() } else { String::new() };
         let namespaces = self.config.linux.as_ref().and_then(|linux| {
-            linux
-                .security_context
-                .as_ref()
-                .and_then(|security| security.namespace_options.clone())
+            linux.security_context.as_ref().and_then(|security| security.namespace_options.clone())
         });
         cri::PodSandboxStatus {
             id: summary.id,
             metadata: summary.metadata,
             state: summary.state,
             created_at: summary.created_at,
-            network: Some(cri::PodSandboxNetworkStatus {
-                ip,
-                additional_ips: Vec::new(),
-            }),
+            network: Some(cri::PodSandboxNetworkStatus { ip, additional_ips: Vec::new() }),
             linux: Some(cri::LinuxPodSandboxStatus {
-                namespaces: Some(cri::Namespace {
-                    options: namespaces,
-                }),
+                namespaces: Some(cri::Namespace { options: namespaces }),
             }),
             labels: summary.labels,
             annotations: summary.annotations,

@@ -19,10 +19,7 @@ impl Node {
         config: PodSandboxConfig,
         handler: String,
     ) -> Result<Arc<Sandbox>, NodeError> {
-        let metadata = config
-            .metadata
-            .as_ref()
-            .ok_or(SpecError::Missing("the sandbox's metadata"))?;
+        let metadata = config.metadata.as_ref().ok_or(SpecError::Missing("the sandbox's metadata"))?;
         refuse_host_namespaces(&config)?;
         if self.sandboxes.read().len() >= OBJECTS_MAX {
             return Err(NodeError::TooMany);
@@ -41,20 +38,13 @@ impl Node {
                 free.insert(id.to_owned());
                 Ok(())
             }
-            Entry::Occupied(taken) => Err(NodeError::Exists {
-                kind: "pod sandbox",
-                name: name.to_owned(),
-                id: taken.get().clone(),
-            }),
+            Entry::Occupied(taken) => {
+                Err(NodeError::Exists { kind: "pod sandbox", name: name.to_owned(), id: taken.get().clone() })
+            }
         }
     }
 
-    fn join(
-        &self,
-        id: String,
-        config: PodSandboxConfig,
-        handler: String,
-    ) -> Result<Arc<Sandbox>, NodeError> {
+    fn join(&self, id: String, config: PodSandboxConfig, handler: String) -> Result<Arc<Sandbox>, NodeError> {
         let net = self.attach(&id, &config, None)?;
         let record = SandboxRecord {
             id: id.clone(),
@@ -70,16 +60,8 @@ impl Node {
         }
         let sandbox = Arc::new(Sandbox::from_record(record, Some(net)));
         self.sandboxes.write().insert(id, Arc::clone(&sandbox));
-        self.event(
-            &sandbox.id,
-            ContainerEventType::ContainerCreatedEvent,
-            Some(&sandbox),
-        );
-        self.event(
-            &sandbox.id,
-            ContainerEventType::ContainerStartedEvent,
-            Some(&sandbox),
-        );
+        self.event(&sandbox.id, ContainerEventType::ContainerCreatedEvent, Some(&sandbox));
+        self.event(&sandbox.id, ContainerEventType::ContainerStartedEvent, Some(&sandbox));
         Ok(sandbox)
     }
 
@@ -115,11 +97,7 @@ impl Node {
         };
         net.detach();
         self.records.put_sandbox(&sandbox.to_record())?;
-        self.event(
-            &sandbox.id,
-            ContainerEventType::ContainerStoppedEvent,
-            Some(&sandbox),
-        );
+        self.event(&sandbox.id, ContainerEventType::ContainerStoppedEvent, Some(&sandbox));
         Ok(())
     }
 
@@ -138,28 +116,19 @@ impl Node {
         self.sandboxes.write().remove(&sandbox.id);
         let metadata = sandbox.config.metadata.clone().unwrap_or_default();
         self.names.lock().remove(&sandbox_name(&metadata));
-        self.event(
-            &sandbox.id,
-            ContainerEventType::ContainerDeletedEvent,
-            Some(&sandbox),
-        );
+        self.event(&sandbox.id, ContainerEventType::ContainerDeletedEvent, Some(&sandbox));
         Ok(())
     }
 }
 
 /// A guest has no kernel to share with the host.
 fn refuse_host_namespaces(config: &PodSandboxConfig) -> Result<(), SpecError> {
-    let security = config
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref());
+    let security = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let options = security.and_then(|security| security.namespace_options.as_ref());
     let host = |mode| mode == i32::from(NamespaceMode::Node);
     match options {
         Some(options) if host(options.network) => Err(SpecError::Unsupported("the host's network")),
-        Some(options) if host(options.pid) => {
-            Err(SpecError::Unsupported("the host's process table"))
-        }
+        Some(options) if host(options.pid) => Err(SpecError::Unsupported("the host's process table")),
         Some(options) if host(options.ipc) => Err(SpecError::Unsupported("the host's IPC")),
         _ => Ok(()),
     }

@@ -9,10 +9,7 @@ use crate::node::{Container, Sandbox};
 pub(super) fn sandbox(filter: Option<&cri::PodSandboxFilter>, sandbox: &Sandbox) -> bool {
     filter.is_none_or(|filter| {
         id(&filter.id, &sandbox.id)
-            && filter
-                .state
-                .as_ref()
-                .is_none_or(|wanted| wanted.state() == sandbox.state())
+            && filter.state.as_ref().is_none_or(|wanted| wanted.state() == sandbox.state())
             && labels(&filter.label_selector, &sandbox.config.labels)
     })
 }
@@ -21,18 +18,12 @@ pub(super) fn container(filter: Option<&cri::ContainerFilter>, container: &Conta
     filter.is_none_or(|filter| {
         id(&filter.id, &container.id)
             && id(&filter.pod_sandbox_id, &container.sandbox_id)
-            && filter
-                .state
-                .as_ref()
-                .is_none_or(|wanted| wanted.state() == container.state())
+            && filter.state.as_ref().is_none_or(|wanted| wanted.state() == container.state())
             && labels(&filter.label_selector, &container.config.labels)
     })
 }
 
-pub(super) fn container_stats(
-    filter: Option<&cri::ContainerStatsFilter>,
-    container: &Container,
-) -> bool {
+pub(super) fn container_stats(filter: Option<&cri::ContainerStatsFilter>, container: &Container) -> bool {
     filter.is_none_or(|filter| {
         id(&filter.id, &container.id)
             && id(&filter.pod_sandbox_id, &container.sandbox_id)
@@ -40,10 +31,7 @@ pub(super) fn container_stats(
     })
 }
 
-pub(super) fn sandbox_stats(
-    filter: Option<&cri::PodSandboxStatsFilter>,
-    sandbox: &Sandbox,
-) -> bool {
+pub(super) fn sandbox_stats(filter: Option<&cri::PodSandboxStatsFilter>, sandbox: &Sandbox) -> bool {
     filter.is_none_or(|filter| {
         id(&filter.id, &sandbox.id) && labels(&filter.label_selector, &sandbox.config.labels)
     })
@@ -55,7 +43,5 @@ fn id(wanted: &str, id: &str) -> bool {
 }
 
 fn labels(wanted: &HashMap<String, String>, labels: &HashMap<String, String>) -> bool {
-    wanted
-        .iter()
-        .all(|(key, value)| labels.get(key) == Some(value))
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

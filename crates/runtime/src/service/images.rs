@@ -11,10 +11,7 @@ use crate::node::now_ns;
 impl Cri {
     fn images(&self, filter: Option<cri::ImageFilter>) -> Vec<cri::Image> {
         let store = &self.node.images;
-        let wanted = filter
-            .and_then(|filter| filter.image)
-            .unwrap_or_default()
-            .image;
+        let wanted = filter.and_then(|filter| filter.image).unwrap_or_default().image;
         let found = match wanted.as_str() {
             "" => store.list(),
             name => store.resolve(name).into_iter().collect(),
@@ -40,9 +37,7 @@ impl ImageService for Cri {
         request: Request<cri::StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
         let images = self.images(request.into_inner().filter);
-        Ok(Response::new(in_messages(images, |images| {
-            cri::StreamImagesResponse { images }
-        })))
+        Ok(Response::new(in_messages(images, |images| cri::StreamImagesResponse { images })))
     }
 
     async fn image_status(
@@ -64,8 +59,7 @@ impl ImageService for Cri {
         let name = named(request.into_inner().image)?;
         if name.parse::<coracle_images::Digest>().is_err() {
             let parsed = name.parse::<Reference>();
-            parsed
-                .map_err(|error| Status::invalid_argument(format!("InvalidImageName: {error}")))?;
+            parsed.map_err(|error| Status::invalid_argument(format!("InvalidImageName: {error}")))?;
         }
         let image = self.node.images.resolve(&name).ok_or_else(|| {
             Status::not_found(format!(
@@ -73,9 +67,7 @@ impl ImageService for Cri {
                  from registries; load it with `coracle image load FILE.wasm {name}`"
             ))
         })?;
-        Ok(Response::new(cri::PullImageResponse {
-            image_ref: image.id.to_string(),
-        }))
+        Ok(Response::new(cri::PullImageResponse { image_ref: image.id.to_string() }))
     }
 
     async fn remove_image(
@@ -103,9 +95,7 @@ impl ImageService for Cri {
             timestamp: now_ns(),
             fs_id: Some(cri::FilesystemIdentifier { mountpoint }),
             used_bytes: Some(cri::UInt64Value { value: usage.bytes }),
-            inodes_used: Some(cri::UInt64Value {
-                value: usage.inodes,
-            }),
+            inodes_used: Some(cri::UInt64Value { value: usage.inodes }),
         };
         Ok(Response::new(cri::ImageFsInfoResponse {
             image_filesystems: vec![filesystem.clone()],
@@ -117,9 +107,7 @@ impl ImageService for Cri {
 fn named(image: Option<cri::ImageSpec>) -> Result<String, Status> {
     let name = image.unwrap_or_default().image;
     if name.is_empty() {
-        return Err(Status::invalid_argument(
-            "InvalidImageName: the request names no image",
-        ));
+        return Err(Status::invalid_argument("InvalidImageName: the request names no image"));
     }
     Ok(name)
 }

@@ -33,10 +33,7 @@ pub(crate) struct Cri {
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// A list in messages of a size that no limit of gRPC meets.
-fn in_messages<I: Send + 'static, T: Send + 'static>(
-    items: Vec<I>,
-    message: fn(Vec<I>) -> T,
-) -> Replies<T> {
+fn in_messages<I: Send + 'static, T: Send + 'static>(items: Vec<I>, message: fn(Vec<I>) -> T) -> Replies<T> {
     let mut items = items.into_iter();
     let chunks = std::iter::from_fn(move || {
         let chunk: Vec<I> = items.by_ref().take(ITEMS_PER_MESSAGE).collect();
@@ -80,7 +77,5 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 /// What a later version does, by name.
 fn not_here(what: &str) -> Status {
-    Status::unimplemented(format!(
-        "{what} is not available in this version of the runtime"
-    ))
+    Status::unimplemented(format!("{what} is not available in this version of the runtime"))
 }

@@ -27,50 +27,28 @@ type Reply<T> = Result<Response<T>, Status>;
 impl Cri {
     fn sandboxes(&self, wanted: Option<&cri::PodSandboxFilter>) -> Vec<cri::PodSandbox> {
         let all = self.node.sandboxes();
-        all.iter()
-            .filter(|s| filter::sandbox(wanted, s))
-            .map(|s| s.summary())
-            .collect()
+        all.iter().filter(|s| filter::sandbox(wanted, s)).map(|s| s.summary()).collect()
     }
 
     fn containers(&self, wanted: Option<&cri::ContainerFilter>) -> Vec<cri::Container> {
         let all = self.node.containers();
-        all.iter()
-            .filter(|c| filter::container(wanted, c))
-            .map(|c| c.summary())
-            .collect()
+        all.iter().filter(|c| filter::container(wanted, c)).map(|c| c.summary()).collect()
     }
 
-    fn container_stats(
-        &self,
-        wanted: Option<&cri::ContainerStatsFilter>,
-    ) -> Vec<cri::ContainerStats> {
+    fn container_stats(&self, wanted: Option<&cri::ContainerStatsFilter>) -> Vec<cri::ContainerStats> {
         let all = self.node.containers();
         let running = all.iter().filter(|c| c.is_running());
-        running
-            .filter(|c| filter::container_stats(wanted, c))
-            .map(|c| stats::container(c))
-            .collect()
+        running.filter(|c| filter::container_stats(wanted, c)).map(|c| stats::container(c)).collect()
     }
 
-    fn sandbox_stats(
-        &self,
-        wanted: Option<&cri::PodSandboxStatsFilter>,
-    ) -> Vec<cri::PodSandboxStats> {
+    fn sandbox_stats(&self, wanted: Option<&cri::PodSandboxStatsFilter>) -> Vec<cri::PodSandboxStats> {
         let all = self.node.sandboxes();
         let ready = all.iter().filter(|s| s.is_ready());
-        ready
-            .filter(|s| filter::sandbox_stats(wanted, s))
-            .map(|s| stats::sandbox(s))
-            .collect()
+        ready.filter(|s| filter::sandbox_stats(wanted, s)).map(|s| stats::sandbox(s)).collect()
     }
 
     fn metrics(&self) -> Vec<cri::PodSandboxMetrics> {
-        self.node
-            .sandboxes()
-            .iter()
-            .map(|sandbox| stats::metrics(sandbox))
-            .collect()
+        self.node.sandboxes().iter().map(|sandbox| stats::metrics(sandbox)).collect()
     }
 }
 
@@ -101,12 +79,7 @@ impl RuntimeService for Cri {
         };
         let network = match self.node.network_is_ready() {
             true => condition("NetworkReady", true, "", ""),
-            false => condition(
-                "NetworkReady",
-                false,
-                "NoPodCIDR",
-                "the node has no pod address range yet",
-            ),
+            false => condition("NetworkReady", false, "NoPodCIDR", "the node has no pod address range yet"),
         };
         let handlers = HANDLERS.iter().map(|name| cri::RuntimeHandler {
             name: (*name).to_owned(),
@@ -139,12 +112,8 @@ impl RuntimeService for Cri {
     ) -> Reply<cri::RuntimeConfigResponse> {
         // Without cgroups neither driver is right; this is the one that asks nothing of
         // systemd.
-        let linux = cri::LinuxRuntimeConfiguration {
-            cgroup_driver: cri::CgroupDriver::Cgroupfs.into(),
-        };
-        Ok(Response::new(cri::RuntimeConfigResponse {
-            linux: Some(linux),
-        }))
+        let linux = cri::LinuxRuntimeConfiguration { cgroup_driver: cri::CgroupDriver::Cgroupfs.into() };
+        Ok(Response::new(cri::RuntimeConfigResponse { linux: Some(linux) }))
     }
 
     async fn update_runtime_config(
@@ -154,17 +123,11 @@ impl RuntimeService for Cri {
         let config = request.into_inner().runtime_config.unwrap_or_default();
         let cidrs = config.network_config.unwrap_or_default().pod_cidr;
         // A node with two address families names both; the fabric has one.
-        if let Some(cidr) = cidrs
-            .split(',')
-            .map(str::trim)
-            .find(|cidr| !cidr.is_empty())
-        {
-            let cidr: IpNet = cidr.parse().map_err(|_| {
-                Status::invalid_argument(format!("{cidr:?} is not an address range"))
-            })?;
-            self.node
-                .set_pod_cidr(cidr)
-                .map_err(|error| Status::internal(super::with_causes(&error)))?;
+        if let Some(cidr) = cidrs.split(',').map(str::trim).find(|cidr| !cidr.is_empty()) {
+            let cidr: IpNet = cidr
+                .parse()
+                .map_err(|_| Status::invalid_argument(format!("{cidr:?} is not an address range")))?;
+            self.node.set_pod_cidr(cidr).map_err(|error| Status::internal(super::with_causes(&error)))?;
         }
         Ok(Response::new(cri::UpdateRuntimeConfigResponse {}))
     }
@@ -173,31 +136,23 @@ impl RuntimeService for Cri {
         &self,
         request: Request<cri::RunPodSandboxRequest>,
     ) -> Reply<cri::RunPodSandboxResponse> {
-        let cri::RunPodSandboxRequest {
-            config,
-            runtime_handler,
-        } = request.into_inner();
+        let cri::RunPodSandboxRequest { config, runtime_handler } = request.into_inner();
         if !HANDLERS.contains(&runtime_handler.as_str()) {
             return Err(Status::invalid_argument(format!(
                 "no runtime handler {runtime_handler:?}; this runtime has coracle, wasm and wasmtime, \
                  which are the same"
             )));
         }
-        let config =
-            config.ok_or_else(|| Status::invalid_argument("the sandbox has no configuration"))?;
+        let config = config.ok_or_else(|| Status::invalid_argument("the sandbox has no configuration"))?;
         let sandbox = self.node.run_sandbox(config, runtime_handler)?;
-        Ok(Response::new(cri::RunPodSandboxResponse {
-            pod_sandbox_id: sandbox.id.clone(),
-        }))
+        Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id: sandbox.id.clone() }))
     }
 
     async fn stop_pod_sandbox(
         &self,
         request: Request<cri::StopPodSandboxRequest>,
     ) -> Reply<cri::StopPodSandboxResponse> {
-        self.node
-            .stop_sandbox(&request.into_inner().pod_sandbox_id)
-            .await?;
+        self.node.stop_sandbox(&request.into_inner().pod_sandbox_id).await?;
         Ok(Response::new(cri::StopPodSandboxResponse {}))
     }
 
@@ -205,9 +160,7 @@ impl RuntimeService for Cri {
         &self,
         request: Request<cri::RemovePodSandboxRequest>,
     ) -> Reply<cri::RemovePodSandboxResponse> {
-        self.node
-            .remove_sandbox(&request.into_inner().pod_sandbox_id)
-            .await?;
+        self.node.remove_sandbox(&request.into_inner().pod_sandbox_id).await?;
         Ok(Response::new(cri::RemovePodSandboxResponse {}))
     }
 
@@ -257,24 +210,16 @@ impl RuntimeService for Cri {
     ) -> Reply<cri::CreateContainerResponse> {
         let request = request.into_inner();
         let config = request.config;
-        let config =
-            config.ok_or_else(|| Status::invalid_argument("the container has no configuration"))?;
-        let container = self
-            .node
-            .create_container(&request.pod_sandbox_id, config)
-            .await?;
-        Ok(Response::new(cri::CreateContainerResponse {
-            container_id: container.id.clone(),
-        }))
+        let config = config.ok_or_else(|| Status::invalid_argument("the container has no configuration"))?;
+        let container = self.node.create_container(&request.pod_sandbox_id, config).await?;
+        Ok(Response::new(cri::CreateContainerResponse { container_id: container.id.clone() }))
     }
 
     async fn start_container(
         &self,
         request: Request<cri::StartContainerRequest>,
     ) -> Reply<cri::StartContainerResponse> {
-        self.node
-            .start_container(&request.into_inner().container_id)
-            .await?;
+        self.node.start_container(&request.into_inner().container_id).await?;
         Ok(Response::new(cri::StartContainerResponse {}))
     }
 
@@ -284,9 +229,7 @@ impl RuntimeService for Cri {
     ) -> Reply<cri::StopContainerResponse> {
         let request = request.into_inner();
         let grace_s = u64::try_from(request.timeout).unwrap_or(0).min(GRACE_S_MAX);
-        self.node
-            .stop_container(&request.container_id, Duration::from_secs(grace_s))
-            .await?;
+        self.node.stop_container(&request.container_id, Duration::from_secs(grace_s)).await?;
         Ok(Response::new(cri::StopContainerResponse {}))
     }
 
@@ -294,9 +237,7 @@ impl RuntimeService for Cri {
         &self,
         request: Request<cri::RemoveContainerRequest>,
     ) -> Reply<cri::RemoveContainerResponse> {
-        self.node
-            .remove_container(&request.into_inner().container_id)
-            .await?;
+        self.node.remove_container(&request.into_inner().container_id).await?;
         Ok(Response::new(cri::RemoveContainerResponse {}))
     }
 
@@ -334,8 +275,7 @@ impl RuntimeService for Cri {
     ) -> Reply<cri::UpdateContainerResourcesResponse> {
         let request = request.into_inner();
         let resources = request.linux.unwrap_or_default();
-        self.node
-            .update_resources(&request.container_id, &resources)?;
+        self.node.update_resources(&request.container_id, &resources)?;
         Ok(Response::new(cri::UpdateContainerResourcesResponse {}))
     }
 
@@ -351,9 +291,7 @@ impl RuntimeService for Cri {
         &self,
         _: Request<cri::CheckpointContainerRequest>,
     ) -> Reply<cri::CheckpointContainerResponse> {
-        Err(Status::unimplemented(
-            "WebAssembly containers cannot be checkpointed",
-        ))
+        Err(Status::unimplemented("WebAssembly containers cannot be checkpointed"))
     }
 
     async fn exec_sync(&self, _: Request<cri::ExecSyncRequest>) -> Reply<cri::ExecSyncResponse> {
@@ -368,10 +306,7 @@ impl RuntimeService for Cri {
         Err(not_here("Attach"))
     }
 
-    async fn port_forward(
-        &self,
-        _: Request<cri::PortForwardRequest>,
-    ) -> Reply<cri::PortForwardResponse> {
+    async fn port_forward(&self, _: Request<cri::PortForwardRequest>) -> Reply<cri::PortForwardResponse> {
         Err(Status::unimplemented(
             "PortForward is not available in this version of the runtime; use NodeNetwork.Dial on this socket",
         ))
@@ -445,9 +380,7 @@ impl RuntimeService for Cri {
         _: Request<cri::ListMetricDescriptorsRequest>,
     ) -> Reply<cri::ListMetricDescriptorsResponse> {
         let descriptors = stats::descriptors();
-        Ok(Response::new(cri::ListMetricDescriptorsResponse {
-            descriptors,
-        }))
+        Ok(Response::new(cri::ListMetricDescriptorsResponse { descriptors }))
     }
 
     async fn list_pod_sandbox_metrics(
@@ -455,18 +388,14 @@ impl RuntimeService for Cri {
         _: Request<cri::ListPodSandboxMetricsRequest>,
     ) -> Reply<cri::ListPodSandboxMetricsResponse> {
         let pod_metrics = self.metrics();
-        Ok(Response::new(cri::ListPodSandboxMetricsResponse {
-            pod_metrics,
-        }))
+        Ok(Response::new(cri::ListPodSandboxMetricsResponse { pod_metrics }))
     }
 
     async fn stream_pod_sandbox_metrics(
         &self,
         _: Request<cri::StreamPodSandboxMetricsRequest>,
     ) -> Reply<Self::StreamPodSandboxMetricsStream> {
-        let message = |pod_sandbox_metrics| cri::StreamPodSandboxMetricsResponse {
-            pod_sandbox_metrics,
-        };
+        let message = |pod_sandbox_metrics| cri::StreamPodSandboxMetricsResponse { pod_sandbox_metrics };
         Ok(Response::new(in_messages(self.metrics(), message)))
     }
 }

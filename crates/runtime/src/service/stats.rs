@@ -19,10 +19,7 @@ pub(super) fn container(container: &Container) -> cri::ContainerStats {
             annotations: container.config.annotations.clone(),
         }),
         cpu: Some(cpu(container.account.cpu_ns())),
-        memory: Some(memory(
-            container.account.memory_bytes(),
-            container.account.memory_limit(),
-        )),
+        memory: Some(memory(container.account.memory_bytes(), container.account.memory_limit())),
         writable_layer: None,
         swap: None,
         io: None,
@@ -33,10 +30,7 @@ pub(super) fn sandbox(sandbox: &Sandbox) -> cri::PodSandboxStats {
     let members = sandbox.containers();
     let running = members.iter().filter(|member| member.is_running());
     let cpu_ns = members.iter().map(|member| member.account.cpu_ns()).sum();
-    let bytes = members
-        .iter()
-        .map(|member| member.account.memory_bytes())
-        .sum();
+    let bytes = members.iter().map(|member| member.account.memory_bytes()).sum();
     let processes = running.clone().count() as u64;
     cri::PodSandboxStats {
         attributes: Some(cri::PodSandboxAttributes {
@@ -93,10 +87,7 @@ pub(super) fn descriptors() -> Vec<cri::MetricDescriptor> {
     vec![
         row(CPU, "CPU time of the container's guests, in whole seconds."),
         row(MEMORY, "Bytes that the container's guests hold now."),
-        row(
-            MEMORY_PEAK,
-            "Most bytes that the container's guests held at a time.",
-        ),
+        row(MEMORY_PEAK, "Most bytes that the container's guests held at a time."),
     ]
 }
 
@@ -105,10 +96,7 @@ pub(super) fn metrics(sandbox: &Sandbox) -> cri::PodSandboxMetrics {
     cri::PodSandboxMetrics {
         pod_sandbox_id: sandbox.id.clone(),
         metrics: Vec::new(),
-        container_metrics: containers
-            .iter()
-            .map(|container| container_metrics(container))
-            .collect(),
+        container_metrics: containers.iter().map(|container| container_metrics(container)).collect(),
     }
 }
 
@@ -125,17 +113,9 @@ fn container_metrics(container: &Container) -> cri::ContainerMetrics {
     cri::ContainerMetrics {
         container_id: container.id.clone(),
         metrics: vec![
-            row(
-                CPU,
-                cri::MetricType::Counter,
-                account.cpu_ns() / 1_000_000_000,
-            ),
+            row(CPU, cri::MetricType::Counter, account.cpu_ns() / 1_000_000_000),
             row(MEMORY, cri::MetricType::Gauge, account.memory_bytes()),
-            row(
-                MEMORY_PEAK,
-                cri::MetricType::Gauge,
-                account.memory_peak_bytes(),
-            ),
+            row(MEMORY_PEAK, cri::MetricType::Gauge, account.memory_peak_bytes()),
         ],
     }
 }

@@ -71,10 +71,7 @@ impl HostResolveAddressStream for Sockets<'_> {
         }
     }
 
-    fn subscribe(
-        &mut self,
-        this: Resource<ResolveAddressStream>,
-    ) -> wasmtime::Result<Resource<DynPollable>> {
+    fn subscribe(&mut self, this: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<DynPollable>> {
         wasmtime_wasi::p2::subscribe(self.table, retag::<_, Lookup>(&this))
     }
 

@@ -14,9 +14,7 @@ use std::net::IpAddr;
 
 use coracle_network::{Error, PodNet};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
-use wasmtime_wasi::p2::bindings::sockets::network::{
-    self, ErrorCode, HostNetwork, IpAddressFamily, Network,
-};
+use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, HostNetwork, IpAddressFamily, Network};
 use wasmtime_wasi::p2::bindings::sockets::{
     ip_name_lookup, tcp as tcp_bindings, tcp_create_socket, udp_create_socket,
 };

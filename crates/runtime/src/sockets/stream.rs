@@ -24,14 +24,9 @@ const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Splits a connection.
 pub(super) fn split(stream: Stream) -> (Reader, Writer) {
     let (reading, writing) = tokio::io::split(stream);
-    let reader = Reader(Arc::new(Mutex::new(Input::Open {
-        half: reading,
-        ready: Bytes::new(),
-    })));
-    let writer = Writer(Arc::new(Mutex::new(Output::Open(Sending {
-        half: Some(writing),
-        rest: Bytes::new(),
-    }))));
+    let reader = Reader(Arc::new(Mutex::new(Input::Open { half: reading, ready: Bytes::new() })));
+    let writer =
+        Writer(Arc::new(Mutex::new(Output::Open(Sending { half: Some(writing), rest: Bytes::new() }))));
     (reader, writer)
 }
 
@@ -137,11 +132,7 @@ impl Writer {
 impl Output {
     /// Ready once all that was written has left, or never will.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Self::Open(Sending {
-            half: Some(half),
-            rest,
-        }) = self
-        else {
+        let Self::Open(Sending { half: Some(half), rest }) = self else {
             return Poll::Ready(());
         };
         while !rest.is_empty() {

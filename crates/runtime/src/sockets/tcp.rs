@@ -13,14 +13,10 @@ use std::task::{Context, Poll, Waker};
 use coracle_network::{BACKLOG_DEFAULT, Bound, Error, Listener, Stream};
 use wasmtime::component::Resource;
 use wasmtime_wasi::async_trait;
-use wasmtime_wasi::p2::bindings::sockets::network::{
-    ErrorCode, IpAddressFamily, IpSocketAddress, Network,
-};
+use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::tcp::{Host, HostTcpSocket, ShutdownType};
 use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket;
-use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, DynPollable, Pollable, SocketResult, TcpSocket,
-};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, SocketResult, TcpSocket};
 
 use super::stream::{Reader, Writer, split};
 use super::{Sockets, code, family_of, give, retag};
@@ -153,10 +149,9 @@ impl Socket {
                     Poll::Ready(())
                 }
             },
-            State::Listening(incoming) if incoming.waiting.is_none() => incoming
-                .listener
-                .poll_accept(cx)
-                .map(|next| incoming.waiting = Some(next)),
+            State::Listening(incoming) if incoming.waiting.is_none() => {
+                incoming.listener.poll_accept(cx).map(|next| incoming.waiting = Some(next))
+            }
             _ => Poll::Ready(()),
         }
     }
@@ -186,12 +181,7 @@ impl Sockets<'_> {
         let output: DynOutputStream = Box::new(writer.clone());
         let input = self.table.push_child(input, socket)?;
         let output = self.table.push_child(output, socket)?;
-        self.table.get_mut(socket)?.state = State::Connected(Connection {
-            local,
-            peer,
-            reader,
-            writer,
-        });
+        self.table.get_mut(socket)?.state = State::Connected(Connection { local, peer, reader, writer });
         Ok((input, output))
     }
 }
@@ -220,9 +210,7 @@ impl HostTcpSocket for Sockets<'_> {
             return Err(ErrorCode::InvalidState.into());
         }
         socket.check_family(address)?;
-        let bound = net
-            .bind(address.ip(), address.port())
-            .map_err(|error| code(&error))?;
+        let bound = net.bind(address.ip(), address.port()).map_err(|error| code(&error))?;
         socket.state = State::Bound(bound);
         Ok(socket.start(Started::Bind)?)
     }
@@ -286,10 +274,7 @@ impl HostTcpSocket for Sockets<'_> {
             }
         };
         let listener = bound.listen(socket.backlog).map_err(|error| code(&error))?;
-        socket.state = State::Listening(Incoming {
-            listener,
-            waiting: None,
-        });
+        socket.state = State::Listening(Incoming { listener, waiting: None });
         Ok(socket.start(Started::Listen)?)
     }
 
@@ -300,11 +285,7 @@ impl HostTcpSocket for Sockets<'_> {
     fn accept(
         &mut self,
         this: Resource<TcpSocket>,
-    ) -> SocketResult<(
-        Resource<TcpSocket>,
-        Resource<DynInputStream>,
-        Resource<DynOutputStream>,
-    )> {
+    ) -> SocketResult<(Resource<TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
         let socket = self.socket(&this)?;
         socket.check_idle()?;
         socket.poll_now();
@@ -316,10 +297,7 @@ impl HostTcpSocket for Sockets<'_> {
             Some(Err(error)) => return Err(code(&error).into()),
             Some(Ok(stream)) => stream,
         };
-        let accepted = Socket {
-            options: socket.options,
-            ..Socket::new(socket.family)
-        };
+        let accepted = Socket { options: socket.options, ..Socket::new(socket.family) };
         let accepted = self.table.push(accepted)?;
         let (input, output) = self.attach(&accepted, stream)?;
         Ok((give(&accepted), input, output))
@@ -350,11 +328,7 @@ impl HostTcpSocket for Sockets<'_> {
         Ok(self.table.get(&retag::<_, Socket>(&this))?.family)
     }
 
-    fn set_listen_backlog_size(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
+    fn set_listen_backlog_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
         let socket = self.socket(&this)?;
         let size = positive(value)?;
         match socket.state {
@@ -372,11 +346,7 @@ impl HostTcpSocket for Sockets<'_> {
         Ok(self.socket(&this)?.options.keep_alive)
     }
 
-    fn set_keep_alive_enabled(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: bool,
-    ) -> SocketResult<()> {
+    fn set_keep_alive_enabled(&mut self, this: Resource<TcpSocket>, value: bool) -> SocketResult<()> {
         self.socket(&this)?.options.keep_alive = value;
         Ok(())
     }
@@ -385,11 +355,7 @@ impl HostTcpSocket for Sockets<'_> {
         Ok(self.socket(&this)?.options.keep_alive_idle_ns)
     }
 
-    fn set_keep_alive_idle_time(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
+    fn set_keep_alive_idle_time(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
         self.socket(&this)?.options.keep_alive_idle_ns = positive(value)?;
         Ok(())
     }
@@ -398,11 +364,7 @@ impl HostTcpSocket for Sockets<'_> {
         Ok(self.socket(&this)?.options.keep_alive_interval_ns)
     }
 
-    fn set_keep_alive_interval(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
+    fn set_keep_alive_interval(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
         self.socket(&this)?.options.keep_alive_interval_ns = positive(value)?;
         Ok(())
     }
@@ -429,11 +391,7 @@ impl HostTcpSocket for Sockets<'_> {
         Ok(self.socket(&this)?.options.receive_buffer_bytes)
     }
 
-    fn set_receive_buffer_size(
-        &mut self,
-        this: Resource<TcpSocket>,
-        value: u64,
-    ) -> SocketResult<()> {
+    fn set_receive_buffer_size(&mut self, this: Resource<TcpSocket>, value: u64) -> SocketResult<()> {
         self.socket(&this)?.options.receive_buffer_bytes = positive(value)?;
         Ok(())
     }

@@ -11,10 +11,7 @@ async fn arguments_environment_and_exit_code() {
     let mut config = container("cli", &["args", "env", "err:oops", "exit:42", "echo:never"]);
     config.command = vec!["/bin/cli".to_owned()];
     config.working_dir = "/work".to_owned();
-    config.envs.push(KeyValue {
-        key: "COLOUR".to_owned(),
-        value: "blue=green".to_owned(),
-    });
+    config.envs.push(KeyValue { key: "COLOUR".to_owned(), value: "blue=green".to_owned() });
     let status = pod.complete(config).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (42, "Error"));
     assert!(status.started_at >= status.created_at && status.finished_at >= status.started_at);
@@ -41,22 +38,12 @@ async fn success_is_completed() {
     let node = Node::start().await;
     let pod = node.sandbox("p").await;
     let status = pod.complete(container("cli", &["lines:1000"])).await;
-    assert_eq!(
-        (
-            status.exit_code,
-            status.reason.as_str(),
-            status.message.as_str()
-        ),
-        (0, "Completed", "")
-    );
+    assert_eq!((status.exit_code, status.reason.as_str(), status.message.as_str()), (0, "Completed", ""));
     let log = pod.log("cli");
     assert_eq!(log.len(), 1000);
     assert_eq!(log[999], "stdout F line 999");
     let stdin = pod.complete(ContainerConfig {
-        metadata: Some(ContainerMetadata {
-            name: "cli".to_owned(),
-            attempt: 1,
-        }),
+        metadata: Some(ContainerMetadata { name: "cli".to_owned(), attempt: 1 }),
         ..container("cli", &["stdin", "exit:3"])
     });
     assert_eq!(stdin.await.exit_code, 3, "standard input is at its end");
@@ -72,13 +59,8 @@ async fn files_of_mounted_directories() {
     std::fs::write(config_map.join("..v1/key"), "value\n").unwrap();
     std::os::unix::fs::symlink("..v1", config_map.join("..data")).unwrap();
     std::os::unix::fs::symlink("..data/key", config_map.join("key")).unwrap();
-    let steps = [
-        "cat:/etc/config/key",
-        "write:/data/out=hello",
-        "append:/data/out=!",
-        "cat:/data/out",
-        "ls:/data",
-    ];
+    let steps =
+        ["cat:/etc/config/key", "write:/data/out=hello", "append:/data/out=!", "cat:/data/out", "ls:/data"];
     let config = with_mount(container("cli", &steps), &data, "/data", false);
     let config = with_mount(config, &config_map, "/etc/config", true);
     let status = pod.complete(config).await;
@@ -120,29 +102,14 @@ async fn single_files() {
     let pod = node.sandbox("p").await;
     std::fs::write(node.path("hosts"), "127.0.0.1 localhost\n").unwrap();
     std::fs::write(node.path("message"), "").unwrap();
-    let steps = [
-        "cat:/etc/hosts",
-        "write:/dev/termination-log=all well",
-        "write:/etc/hosts=x",
-    ];
-    let config = with_mount(
-        container("cli", &steps),
-        &node.path("hosts"),
-        "/etc/hosts",
-        true,
-    );
+    let steps = ["cat:/etc/hosts", "write:/dev/termination-log=all well", "write:/etc/hosts=x"];
+    let config = with_mount(container("cli", &steps), &node.path("hosts"), "/etc/hosts", true);
     let config = with_mount(config, &node.path("message"), "/dev/termination-log", false);
     let status = pod.complete(config).await;
     assert_eq!(status.exit_code, 1, "the last step may not succeed");
     assert_eq!(pod.log("cli")[0], "stdout F 127.0.0.1 localhost");
-    assert_eq!(
-        std::fs::read_to_string(node.path("message")).unwrap(),
-        "all well"
-    );
-    assert_eq!(
-        std::fs::read_to_string(node.path("hosts")).unwrap(),
-        "127.0.0.1 localhost\n"
-    );
+    assert_eq!(std::fs::read_to_string(node.path("message")).unwrap(), "all well");
+    assert_eq!(std::fs::read_to_string(node.path("hosts")).unwrap(), "127.0.0.1 localhost\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,73 +117,35 @@ async fn traps_have_names_and_places() {
     let node = Node::start().await;
     let pod = node.sandbox("p").await;
     let cases = [
-        (
-            "unreachable",
-            "wasm trap: wasm `unreachable` instruction executed",
-        ),
+        ("unreachable", "wasm trap: wasm `unreachable` instruction executed"),
         ("stack", "wasm trap: call stack exhausted"),
         ("memory", "wasm trap: out of bounds memory access"),
-        (
-            "panic",
-            "wasm trap: wasm `unreachable` instruction executed",
-        ),
+        ("panic", "wasm trap: wasm `unreachable` instruction executed"),
     ];
     for (attempt, (kind, trap)) in cases.into_iter().enumerate() {
         let mut config = container("crash", &[kind]);
         config.metadata.as_mut().unwrap().attempt = u32::try_from(attempt).unwrap();
         let status = pod.complete(config).await;
-        assert_eq!(
-            (status.exit_code, status.reason.as_str()),
-            (139, "Error"),
-            "{kind}"
-        );
-        assert!(
-            status.message.starts_with(trap),
-            "{kind}: {}",
-            status.message
-        );
-        assert!(
-            status.message.contains("!crash::"),
-            "{kind}: {}",
-            status.message
-        );
+        assert_eq!((status.exit_code, status.reason.as_str()), (139, "Error"), "{kind}");
+        assert!(status.message.starts_with(trap), "{kind}: {}", status.message);
+        assert!(status.message.contains("!crash::"), "{kind}: {}", status.message);
     }
-    assert!(
-        pod.log("crash")
-            .contains(&"stderr F about to crash: stack".to_owned())
-    );
+    assert!(pod.log("crash").contains(&"stderr F about to crash: stack".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_goes_on_after_it_was_rotated() {
     let node = Node::start().await;
     let pod = node.sandbox("p").await;
-    let id = pod
-        .run(container(
-            "cli",
-            &["echo:before", "sleep:600", "echo:after"],
-        ))
-        .await;
+    let id = pod.run(container("cli", &["echo:before", "sleep:600", "echo:after"])).await;
     let log = std::path::PathBuf::from(node.status(&id).await.log_path);
     while pod.log("cli").is_empty() {
         tokio::task::yield_now().await;
     }
     std::fs::rename(&log, log.with_extension("old")).unwrap();
-    let request = ReopenContainerLogRequest {
-        container_id: id.clone(),
-    };
-    node.runtime
-        .clone()
-        .reopen_container_log(request.clone())
-        .await
-        .unwrap();
+    let request = ReopenContainerLogRequest { container_id: id.clone() };
+    node.runtime.clone().reopen_container_log(request.clone()).await.unwrap();
     node.exited(&id).await;
     assert_eq!(pod.log("cli"), ["stdout F after"]);
-    assert!(
-        node.runtime
-            .clone()
-            .reopen_container_log(request)
-            .await
-            .is_err()
-    );
+    assert!(node.runtime.clone().reopen_container_log(request).await.is_err());
 }

@@ -12,43 +12,25 @@ const MEBIBYTE: i64 = 1 << 20;
 async fn too_much_memory_is_oom_killed() {
     let node = Node::start().await;
     let pod = node.sandbox("p").await;
-    let status = pod
-        .complete(with_memory_limit(container("memhog", &[]), 64 * MEBIBYTE))
-        .await;
-    assert_eq!(
-        (status.exit_code, status.reason.as_str()),
-        (137, "OOMKilled")
-    );
+    let status = pod.complete(with_memory_limit(container("memhog", &[]), 64 * MEBIBYTE)).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
     assert!(status.message.contains("67108864"), "{}", status.message);
-    assert!(
-        pod.log("memhog")
-            .contains(&"stdout F holding 48 MiB".to_owned())
-    );
+    assert!(pod.log("memhog").contains(&"stdout F holding 48 MiB".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_below_what_it_begins_with_is_oom_killed_too() {
     let node = Node::start().await;
     let pod = node.sandbox("p").await;
-    let status = pod
-        .complete(with_memory_limit(container("cli", &["args"]), 1000))
-        .await;
-    assert_eq!(
-        (status.exit_code, status.reason.as_str()),
-        (137, "OOMKilled")
-    );
+    let status = pod.complete(with_memory_limit(container("cli", &["args"]), 1000)).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn within_the_limit_nothing_happens() {
     let node = Node::start().await;
     let pod = node.sandbox("p").await;
-    let status = pod
-        .complete(with_memory_limit(
-            container("memhog", &["16"]),
-            64 * MEBIBYTE,
-        ))
-        .await;
+    let status = pod.complete(with_memory_limit(container("memhog", &["16"]), 64 * MEBIBYTE)).await;
     assert_eq!(status.exit_code, 0);
 }
 
@@ -58,39 +40,18 @@ async fn a_limit_can_be_changed_while_it_runs() {
     let pod = node.sandbox("p").await;
     let config = with_memory_limit(container("memhog", &["200"]), 32 * MEBIBYTE);
     let id = pod.create(config).await.unwrap();
-    let linux = LinuxContainerResources {
-        memory_limit_in_bytes: 512 * MEBIBYTE,
-        ..Default::default()
-    };
+    let linux = LinuxContainerResources { memory_limit_in_bytes: 512 * MEBIBYTE, ..Default::default() };
     let request = UpdateContainerResourcesRequest {
         container_id: id.clone(),
         linux: Some(linux),
         ..Default::default()
     };
-    node.runtime
-        .clone()
-        .update_container_resources(request.clone())
-        .await
-        .unwrap();
+    node.runtime.clone().update_container_resources(request.clone()).await.unwrap();
     pod.start(&id).await.unwrap();
     let status = node.exited(&id).await;
     assert_eq!(status.exit_code, 0, "{status:?}");
-    assert_eq!(
-        status
-            .resources
-            .unwrap()
-            .linux
-            .unwrap()
-            .memory_limit_in_bytes,
-        512 * MEBIBYTE
-    );
-    assert!(
-        node.runtime
-            .clone()
-            .update_container_resources(request)
-            .await
-            .is_err()
-    );
+    assert_eq!(status.resources.unwrap().linux.unwrap().memory_limit_in_bytes, 512 * MEBIBYTE);
+    assert!(node.runtime.clone().update_container_resources(request).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,10 +69,7 @@ async fn a_guest_that_never_yields_is_stopped() {
         node.stop_container(&id, grace).await;
         let took = begun.elapsed();
         let status = node.status(&id).await;
-        assert_eq!(
-            (status.exit_code, status.state()),
-            (code, ContainerState::ContainerExited)
-        );
+        assert_eq!((status.exit_code, status.state()), (code, ContainerState::ContainerExited));
         assert!(took < Duration::from_secs(2), "{took:?}");
     }
 }
@@ -133,23 +91,9 @@ async fn spinning_guests_starve_nobody() {
     assert!(pod.get(8080, "/").await.contains("Hello from p"));
     let sleeper = pod.complete(container("cli", &["sleep:10"])).await;
     assert_eq!(sleeper.exit_code, 0);
-    assert!(
-        begun.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        begun.elapsed()
-    );
-    let request = ContainerStatsRequest {
-        container_id: ids[0].clone(),
-    };
-    let stats = node
-        .runtime
-        .clone()
-        .container_stats(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .stats
-        .unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let request = ContainerStatsRequest { container_id: ids[0].clone() };
+    let stats = node.runtime.clone().container_stats(request).await.unwrap().into_inner().stats.unwrap();
     assert!(stats.cpu.unwrap().usage_core_nano_seconds.unwrap().value > 0);
     assert!(stats.memory.unwrap().usage_bytes.unwrap().value > 0);
     for id in ids {

@@ -22,11 +22,7 @@ async fn containers_are_exited_and_sandboxes_keep_their_addresses() {
     assert_eq!((lost.exit_code, lost.reason.as_str()), (255, "Unknown"));
     assert!(lost.finished_at >= lost.started_at);
     assert_eq!(node.status(&done.id).await.exit_code, 5);
-    let pod = crate::support::Pod {
-        node: &node,
-        id: sandbox_id,
-        config,
-    };
+    let pod = crate::support::Pod { node: &node, id: sandbox_id, config };
     assert_eq!(pod.ip().await, ip);
     // What had not run can; and the sandbox takes another attempt.
     pod.start(&created).await.unwrap();
@@ -44,16 +40,10 @@ async fn compiled_code_is_taken_from_the_cache() {
     let store = Store::open(Some(images.path())).unwrap();
     samples::register(&store).unwrap();
     let node = Node::start_in(tempfile::tempdir().unwrap(), store).await;
-    let network_config = Some(NetworkConfig {
-        pod_cidr: "10.128.0.0/18".to_owned(),
-    });
+    let network_config = Some(NetworkConfig { pod_cidr: "10.128.0.0/18".to_owned() });
     let runtime_config = Some(RuntimeConfig { network_config });
     let request = UpdateRuntimeConfigRequest { runtime_config };
-    node.runtime
-        .clone()
-        .update_runtime_config(request)
-        .await
-        .unwrap();
+    node.runtime.clone().update_runtime_config(request).await.unwrap();
     // A module that no other test runs, so that it is compiled here.
     let cli = node.store.resolve("coracle.local/samples/cli").unwrap().id;
     let mut module = node.store.module(&cli).unwrap().to_vec();
@@ -64,13 +54,6 @@ async fn compiled_code_is_taken_from_the_cache() {
     config.image.as_mut().unwrap().image = "cached".to_owned();
     assert_eq!(pod.complete(config).await.exit_code, 9);
     let code = std::fs::read_dir(images.path().join("code")).unwrap();
-    let names: Vec<_> = code
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert!(
-        names
-            .iter()
-            .any(|name| name.starts_with(&image.id.to_hex())),
-        "{names:?}"
-    );
+    let names: Vec<_> = code.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().any(|name| name.starts_with(&image.id.to_hex())), "{names:?}");
 }

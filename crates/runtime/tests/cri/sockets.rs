@@ -20,10 +20,7 @@ async fn tcp_echo_serves_many_connections() {
         let text = format!("connection {number}");
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = vec![0; text.len()];
-        tokio::time::timeout(PATIENCE, stream.read_exact(&mut answer))
-            .await
-            .unwrap()
-            .unwrap();
+        tokio::time::timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
         assert_eq!(answer, text.as_bytes());
     }
     // More than any buffer holds, and half-closed at the end.
@@ -34,11 +31,7 @@ async fn tcp_echo_serves_many_connections() {
         writing.shutdown().await.unwrap();
     };
     let mut answer = Vec::new();
-    let both = async {
-        tokio::join!(write, reading.read_to_end(&mut answer))
-            .1
-            .unwrap()
-    };
+    let both = async { tokio::join!(write, reading.read_to_end(&mut answer)).1.unwrap() };
     tokio::time::timeout(PATIENCE, both).await.unwrap();
     assert!(answer == sent, "{} of {} bytes", answer.len(), sent.len());
     node.stop_container(&id, 0).await;
@@ -55,14 +48,9 @@ async fn a_guest_connects_by_name() {
     }
     let ip = echo.ip().await.to_string();
     let client = node.sandbox("client").await;
-    let status = client
-        .complete(container("tcp-echo", &["call", &ip, "9", "ahoy"]))
-        .await;
+    let status = client.complete(container("tcp-echo", &["call", &ip, "9", "ahoy"])).await;
     assert_eq!(status.exit_code, 0, "{:?}", client.log("tcp-echo"));
-    assert_eq!(
-        client.log("tcp-echo"),
-        [format!("stdout F {ip} is {ip}"), "stdout F ahoy".to_owned()]
-    );
+    assert_eq!(client.log("tcp-echo"), [format!("stdout F {ip} is {ip}"), "stdout F ahoy".to_owned()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,10 +58,7 @@ async fn what_is_refused_has_a_reason() {
     let node = Node::start().await;
     let pod = node.sandbox("p").await;
     let cases: [(&[&str], &str); 3] = [
-        (
-            &["call", "nobody.default.svc", "1", "x"],
-            "NameUnresolvable",
-        ),
+        (&["call", "nobody.default.svc", "1", "x"], "NameUnresolvable"),
         (&["call", "127.0.0.1", "1", "x"], "ConnectionRefused"),
         (&["udp"], "NotSupported"),
     ];

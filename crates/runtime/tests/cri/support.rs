@@ -41,10 +41,7 @@ impl Node {
 
     pub(crate) async fn start_in(dir: TempDir, store: Store) -> Self {
         let fabric = Fabric::new(FabricConfig::new("node", "127.0.0.1".parse().unwrap())).unwrap();
-        let config = Config {
-            socket: dir.path().join("runtime.sock"),
-            state_dir: dir.path().join("state"),
-        };
+        let config = Config { socket: dir.path().join("runtime.sock"), state_dir: dir.path().join("state") };
         let socket = config.socket.clone();
         let service = Service::new(config, store.clone(), fabric.clone()).unwrap();
         let stop = CancellationToken::new();
@@ -70,16 +67,10 @@ impl Node {
     }
 
     async fn give_addresses(&self) {
-        let network_config = Some(NetworkConfig {
-            pod_cidr: "10.128.0.0/18".to_owned(),
-        });
+        let network_config = Some(NetworkConfig { pod_cidr: "10.128.0.0/18".to_owned() });
         let runtime_config = Some(RuntimeConfig { network_config });
         let request = UpdateRuntimeConfigRequest { runtime_config };
-        self.runtime
-            .clone()
-            .update_runtime_config(request)
-            .await
-            .unwrap();
+        self.runtime.clone().update_runtime_config(request).await.unwrap();
     }
 
     /// Ends this process's runtime as a stop does, and gives back what stays on disk.
@@ -106,30 +97,15 @@ impl Node {
             labels: HashMap::from([("app".to_owned(), name.to_owned())]),
             ..Default::default()
         };
-        let request = RunPodSandboxRequest {
-            config: Some(config.clone()),
-            runtime_handler: String::new(),
-        };
+        let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
         let reply = self.runtime.clone().run_pod_sandbox(request).await.unwrap();
         let id = reply.into_inner().pod_sandbox_id;
-        Pod {
-            node: self,
-            id,
-            config,
-        }
+        Pod { node: self, id, config }
     }
 
     pub(crate) async fn status(&self, container: &str) -> ContainerStatus {
-        let request = ContainerStatusRequest {
-            container_id: container.to_owned(),
-            verbose: false,
-        };
-        let reply = self
-            .runtime
-            .clone()
-            .container_status(request)
-            .await
-            .unwrap();
+        let request = ContainerStatusRequest { container_id: container.to_owned(), verbose: false };
+        let reply = self.runtime.clone().container_status(request).await.unwrap();
         reply.into_inner().status.unwrap()
     }
 
@@ -151,10 +127,7 @@ impl Node {
 
     pub(crate) async fn stop_container(&self, id: &str, timeout: i64) {
         let container_id = id.to_owned();
-        let request = StopContainerRequest {
-            container_id,
-            timeout,
-        };
+        let request = StopContainerRequest { container_id, timeout };
         self.runtime.clone().stop_container(request).await.unwrap();
     }
 }
@@ -168,10 +141,7 @@ pub(crate) struct Pod<'a> {
 /// A container's configuration, to be changed before it is created.
 pub(crate) fn container(sample: &str, args: &[&str]) -> ContainerConfig {
     ContainerConfig {
-        metadata: Some(ContainerMetadata {
-            name: sample.to_owned(),
-            attempt: 0,
-        }),
+        metadata: Some(ContainerMetadata { name: sample.to_owned(), attempt: 0 }),
         image: Some(ImageSpec {
             image: format!("coracle.local/samples/{sample}:latest"),
             ..Default::default()
@@ -184,10 +154,7 @@ pub(crate) fn container(sample: &str, args: &[&str]) -> ContainerConfig {
 
 pub(crate) fn with_memory_limit(mut config: ContainerConfig, bytes: i64) -> ContainerConfig {
     config.linux = Some(LinuxContainerConfig {
-        resources: Some(LinuxContainerResources {
-            memory_limit_in_bytes: bytes,
-            ..Default::default()
-        }),
+        resources: Some(LinuxContainerResources { memory_limit_in_bytes: bytes, ..Default::default() }),
         security_context: None,
     });
     config
@@ -220,15 +187,8 @@ impl Pod<'_> {
     }
 
     pub(crate) async fn start(&self, id: &str) -> Result<(), tonic::Status> {
-        let request = StartContainerRequest {
-            container_id: id.to_owned(),
-        };
-        self.node
-            .runtime
-            .clone()
-            .start_container(request)
-            .await
-            .map(|_| ())
+        let request = StartContainerRequest { container_id: id.to_owned() };
+        self.node.runtime.clone().start_container(request).await.map(|_| ())
     }
 
     pub(crate) async fn run(&self, config: ContainerConfig) -> String {
@@ -245,36 +205,15 @@ impl Pod<'_> {
 
     /// The container's log lines without their times.
     pub(crate) fn log(&self, sample: &str) -> Vec<String> {
-        let path = Path::new(&self.config.log_directory)
-            .join(sample)
-            .join("0.log");
+        let path = Path::new(&self.config.log_directory).join(sample).join("0.log");
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.lines()
-            .map(|line| line.split_once(' ').unwrap().1.to_owned())
-            .collect()
+        text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
 
     pub(crate) async fn ip(&self) -> IpAddr {
-        let request = PodSandboxStatusRequest {
-            pod_sandbox_id: self.id.clone(),
-            verbose: false,
-        };
-        let reply = self
-            .node
-            .runtime
-            .clone()
-            .pod_sandbox_status(request)
-            .await
-            .unwrap();
-        reply
-            .into_inner()
-            .status
-            .unwrap()
-            .network
-            .unwrap()
-            .ip
-            .parse()
-            .unwrap()
+        let request = PodSandboxStatusRequest { pod_sandbox_id: self.id.clone(), verbose: false };
+        let reply = self.node.runtime.clone().pod_sandbox_status(request).await.unwrap();
+        reply.into_inner().status.unwrap().network.unwrap().ip.parse().unwrap()
     }
 
     pub(crate) async fn dial(&self, port: u16) -> Stream {
@@ -287,18 +226,11 @@ impl Pod<'_> {
         let mut stream = self.dial(port).await;
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut response = Vec::new();
-        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut response))
-            .await
-            .unwrap()
-            .unwrap();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut response)).await.unwrap().unwrap();
         String::from_utf8(response).unwrap()
     }
 
     pub(crate) async fn get(&self, port: u16, path: &str) -> String {
-        self.http(
-            port,
-            &format!("GET {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n"),
-        )
-        .await
+        self.http(port, &format!("GET {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n")).await
     }
 }

@@ -12,8 +12,15 @@ const HANDLERS: [&str; 4] = ["exec", "grpc", "httpGet", "tcpSocket"];
 /// What a variable may be taken from.
 const SOURCES: [&str; 5] = ["configMapKeyRef", "fieldRef", "fileKeyRef", "resourceFieldRef", "secretKeyRef"];
 const FIELDS: [&str; 9] = [
-    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
-    "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
 ];
 
 /// Finds what is wrong with the containers of all three lists; `volumes` are the pod's volumes.
@@ -132,7 +139,11 @@ fn host_ports(spec: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) {
                 let at_port = ports.index(j);
                 if host_network && kind == "containers" && inner != Some(outer) {
                     let why = "must match `hostPort` when `hostNetwork` is true";
-                    errors.push(FieldError::invalid(at_port.child("containerPort"), inner.unwrap_or_default(), why));
+                    errors.push(FieldError::invalid(
+                        at_port.child("containerPort"),
+                        inner.unwrap_or_default(),
+                        why,
+                    ));
                 }
                 let key = (outer, text(port, "protocol"), text(port, "hostIP"));
                 if outer != 0 && kind == "containers" {
@@ -164,9 +175,17 @@ fn env(container: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) {
         let item = at_from.index(i);
         let given: Vec<&str> = ["configMapRef", "secretRef"].into_iter().filter(|n| has(source, n)).collect();
         match given.as_slice() {
-            [] => errors.push(FieldError::invalid(at_from, "", "must specify one of: `configMapRef` or `secretRef`")),
+            [] => errors.push(FieldError::invalid(
+                at_from,
+                "",
+                "must specify one of: `configMapRef` or `secretRef`",
+            )),
             [_, _, ..] => {
-                errors.push(FieldError::invalid(at_from, "", "may not have more than one field specified at a time"));
+                errors.push(FieldError::invalid(
+                    at_from,
+                    "",
+                    "may not have more than one field specified at a time",
+                ));
             }
             [_] => {}
         }
@@ -192,7 +211,9 @@ fn value_from(variable: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) 
             errors.push(FieldError::invalid(path, "", why));
         }
         1 => {}
-        _ => errors.push(FieldError::invalid(path, "", "may not have more than one field specified at a time")),
+        _ => {
+            errors.push(FieldError::invalid(path, "", "may not have more than one field specified at a time"))
+        }
     }
     if given.len() != 1 {
         return;
@@ -202,7 +223,9 @@ fn value_from(variable: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) 
     match kind {
         "fieldRef" => {
             let field = check::required(reference, "fieldPath", &place, errors);
-            let subscripted = ["metadata.labels['", "metadata.annotations['"].iter().any(|p| field.starts_with(p) && field.ends_with("']"));
+            let subscripted = ["metadata.labels['", "metadata.annotations['"]
+                .iter()
+                .any(|p| field.starts_with(p) && field.ends_with("']"));
             if !field.is_empty() && !subscripted && !FIELDS.contains(&field) {
                 let why = format!("error converting fieldPath: field label not supported: {field}");
                 errors.push(FieldError::invalid(place.child("fieldPath"), field, why));
@@ -211,10 +234,15 @@ fn value_from(variable: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) 
         "resourceFieldRef" => {
             let resource = check::required(reference, "resource", &place, errors);
             let known = [
-                "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu",
-                "requests.ephemeral-storage", "requests.memory",
+                "limits.cpu",
+                "limits.ephemeral-storage",
+                "limits.memory",
+                "requests.cpu",
+                "requests.ephemeral-storage",
+                "requests.memory",
             ];
-            let pages = resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
+            let pages =
+                resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
             if !resource.is_empty() && !pages && !known.contains(&resource) {
                 errors.push(FieldError::not_supported(place.child("resource"), resource, &known));
             }
@@ -287,7 +315,9 @@ fn resource_name(name: &str, path: &FieldPath<'_>, errors: &mut FieldErrors) {
 
 fn probe(probe: &Value, success_is_one: bool, path: &FieldPath<'_>, errors: &mut FieldErrors) {
     handler(probe, &HANDLERS, path, errors);
-    for name in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for name in
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    {
         check::not_negative(probe, name, path, errors);
     }
     let threshold = int(probe, "successThreshold").unwrap_or(1);
@@ -296,7 +326,11 @@ fn probe(probe: &Value, success_is_one: bool, path: &FieldPath<'_>, errors: &mut
     }
     if int(probe, "terminationGracePeriodSeconds").is_some_and(|n| n <= 0) {
         let value = int(probe, "terminationGracePeriodSeconds").unwrap_or_default();
-        errors.push(FieldError::invalid(path.child("terminationGracePeriodSeconds"), value, "must be greater than 0"));
+        errors.push(FieldError::invalid(
+            path.child("terminationGracePeriodSeconds"),
+            value,
+            "must be greater than 0",
+        ));
     }
 }
 
@@ -311,7 +345,9 @@ fn handler(handler: &Value, kinds: &[&str], path: &FieldPath<'_>, errors: &mut F
         }
         let action = at(handler, kind);
         match *kind {
-            "exec" if list(action, "command").is_empty() => errors.push(FieldError::required(place.child("command"), "")),
+            "exec" if list(action, "command").is_empty() => {
+                errors.push(FieldError::required(place.child("command"), ""))
+            }
             "httpGet" => {
                 if text(action, "path").is_empty() {
                     errors.push(FieldError::required(place.child("path"), ""));

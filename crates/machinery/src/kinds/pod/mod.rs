@@ -108,7 +108,8 @@ pub fn qos_class(spec: &Value) -> &'static str {
             let limit = at(container, "resources.limits").get(resource).map(is_set);
             let request = at(container, "resources.requests").get(resource).map(is_set);
             any |= limit == Some(true) || request == Some(true);
-            let same = at(container, "resources.limits").get(resource) == at(container, "resources.requests").get(resource);
+            let same = at(container, "resources.limits").get(resource)
+                == at(container, "resources.requests").get(resource);
             guaranteed &= limit == Some(true) && (same || request.is_none());
         }
     }

@@ -12,7 +12,13 @@ pub(in crate::kinds) fn validate_spec(spec: &Value, path: &FieldPath<'_>, errors
     let claims = volumes::validate(spec, path, errors);
     containers::validate(spec, &claims, path, errors);
     check::one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, errors);
-    check::one_of(spec, "dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], path, errors);
+    check::one_of(
+        spec,
+        "dnsPolicy",
+        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
+        path,
+        errors,
+    );
     metadata::label_map(at(spec, "nodeSelector"), &path.child("nodeSelector"), errors);
     security(spec, path, errors);
     for (name, rule) in [
@@ -82,12 +88,14 @@ pub(in crate::kinds) fn tolerations(spec: &Value, path: &FieldPath<'_>, errors: 
     let path = path.child("tolerations");
     for (i, toleration) in list(spec, "tolerations").iter().enumerate() {
         let item = path.index(i);
-        let (key, operator, value) = (text(toleration, "key"), text(toleration, "operator"), text(toleration, "value"));
+        let (key, operator, value) =
+            (text(toleration, "key"), text(toleration, "operator"), text(toleration, "value"));
         if !key.is_empty() {
             check::all(key, names::qualified_name(key), &item.child("key"), errors);
         }
         if key.is_empty() && operator != "Exists" {
-            let why = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            let why =
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             errors.push(FieldError::invalid(item.child("operator"), operator, why));
         }
         if has(toleration, "tolerationSeconds") && text(toleration, "effect") != "NoExecute" {
@@ -101,7 +109,9 @@ pub(in crate::kinds) fn tolerations(spec: &Value, path: &FieldPath<'_>, errors: 
                 errors.push(FieldError::invalid(item.child("operator"), value, why));
             }
             "Exists" => {}
-            other => errors.push(FieldError::not_supported(item.child("operator"), other, &["Equal", "Exists"])),
+            other => {
+                errors.push(FieldError::not_supported(item.child("operator"), other, &["Equal", "Exists"]))
+            }
         }
         check::one_of(toleration, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"], &item, errors);
     }
@@ -173,7 +183,11 @@ fn node_affinity(spec: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) {
                 )),
                 "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
                 other => {
-                    errors.push(FieldError::invalid(format!("{item}.operator"), other, "not a valid selector operator"));
+                    errors.push(FieldError::invalid(
+                        format!("{item}.operator"),
+                        other,
+                        "not a valid selector operator",
+                    ));
                 }
             }
         }

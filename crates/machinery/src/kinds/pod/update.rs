@@ -12,7 +12,10 @@ pub(super) fn validate(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let path = FieldPath::new("spec");
     for kind in ["containers", "initContainers"] {
         if list(at(new, "spec"), kind).len() != list(at(old, "spec"), kind).len() {
-            errors.push(FieldError::forbidden(path.child(kind), "pod updates may not add or remove containers"));
+            errors.push(FieldError::forbidden(
+                path.child(kind),
+                "pod updates may not add or remove containers",
+            ));
             return;
         }
     }
@@ -29,7 +32,11 @@ fn deadline(new: &Value, old: &Value, path: &FieldPath<'_>, errors: &mut FieldEr
     let path = path.child("activeDeadlineSeconds");
     match (int(new, "spec.activeDeadlineSeconds"), int(old, "spec.activeDeadlineSeconds")) {
         (Some(new), Some(old)) if new > old => {
-            errors.push(FieldError::invalid(path, new, format!("must be less than or equal to previous value {old}")));
+            errors.push(FieldError::invalid(
+                path,
+                new,
+                format!("must be less than or equal to previous value {old}"),
+            ));
         }
         (None, Some(_)) => {
             let why = "must not update from a positive integer to nil value";
@@ -63,7 +70,10 @@ fn gates(new: &Value, old: &Value, path: &FieldPath<'_>, errors: &mut FieldError
     for (i, gate) in list(new, "spec.schedulingGates").iter().enumerate() {
         if !stored.contains(gate) {
             let why = "only deletion is allowed, but found new scheduling gate";
-            errors.push(FieldError::forbidden(path.index(i), format!("{why} '{}'", crate::view::text(gate, "name"))));
+            errors.push(FieldError::forbidden(
+                path.index(i),
+                format!("{why} '{}'", crate::view::text(gate, "name")),
+            ));
         }
     }
 }
