@@ -87,13 +87,23 @@ async fn mistakes_are_told_in_kubernetes_words() -> Result<()> {
         ("get pod nowhere", "pods \"nowhere\" not found"),
         ("get gadgets", "the server doesn't have a resource type \"gadgets\""),
         ("delete namespace default", "forbidden"),
-        ("create namespace UPPER", "Invalid value"),
-        ("create namespace default", "already exists"),
+        ("label node nowhere a=b", "nodes \"nowhere\" not found"),
     ] {
         let arguments: Vec<&str> = line.split(' ').collect();
         let output = cluster.run_raw(&program, &arguments).await?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(!output.status.success() && said.contains(wanted), "{line}: {said}");
+    }
+    let file = tempfile::NamedTempFile::new()?;
+    let path = file.path().display().to_string();
+    for (text, wanted) in [
+        ("apiVersion: v1\nkind: Namespace\nmetadata: {name: UPPER}\n", "Invalid value: \"UPPER\""),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {colour: blue, containers: []}\n", "unknown field \"spec.colour\""),
+    ] {
+        std::fs::write(file.path(), text)?;
+        let output = cluster.run_raw(&program, &["apply", "-f", &path]).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success() && said.contains(wanted), "{text}: {said}");
     }
     cluster.stop().await;
     Ok(())

@@ -14,7 +14,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -115,6 +115,7 @@ impl DataDir {
         let base = std::env::temp_dir();
         let temporary = tempfile::Builder::new()
             .prefix("coracle-")
+            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&base)
             .map_err(|source| Error::Io { dir: base, what: "making a temporary directory", source })?;
         let mut opened = Self::open(temporary.path())?;

@@ -155,11 +155,14 @@ pub async fn apply(client: &kube::Client, document: &Document) -> Result<Dynamic
     let (resource, capabilities) =
         kube::discovery::pinned_kind(client, &document.gvk).await.map_err(refused)?;
     let api = api_of(client, document, &resource, &capabilities.scope);
-    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-    match api.create(&parameters, &document.object).await {
-        Ok(object) => return Ok(object),
-        Err(kube::Error::Api(status)) if status.code == 409 => {}
-        Err(e) => return Err(refused(e)),
+    if api.get_metadata_opt(&name).await.map_err(refused)?.is_none() {
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        match api.create(&parameters, &document.object).await {
+            Ok(object) => return Ok(object),
+            // Somebody else was quicker.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(e) => return Err(refused(e)),
+        }
     }
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     let built_in = !document.gvk.group.contains('.') || document.gvk.group.ends_with(".k8s.io");

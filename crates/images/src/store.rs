@@ -316,6 +316,27 @@ impl Store {
         Ok(true)
     }
 
+    /// Takes one name away from a loaded image; the image goes with its last name. False when
+    /// no loaded image has that name.
+    ///
+    /// # Errors
+    /// When the name is built in, or the store cannot be written.
+    pub fn untag(&self, reference: &str) -> Result<bool, RemoveError> {
+        let Ok(name) = reference.parse::<Reference>() else {
+            return Ok(false);
+        };
+        let mut loaded = self.inner.loaded.lock();
+        let _lock = self.inner.write_lock()?;
+        self.inner.refresh(&mut loaded)?;
+        let Some(entry) = loaded.images.remove(&name) else {
+            let builtin = self.inner.builtins.read().contains_key(&name);
+            return if builtin { Err(RemoveError::Builtin(reference.to_owned())) } else { Ok(false) };
+        };
+        self.inner.save(&mut loaded)?;
+        self.inner.forget_if_unnamed(&mut loaded, entry.digest)?;
+        Ok(true)
+    }
+
     /// Where the store is, if on disk.
     pub fn dir(&self) -> Option<&Path> {
         self.inner.dir.as_deref()

@@ -87,7 +87,7 @@ fn check(query: &Query, pod: &str) -> Result<(), Status> {
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid("", "PodLogOptions", pod, errors)) }
 }
 
-/// The container that is meant: the one named, or the only one.
+/// The container that is meant: the one named, or the only one (init containers aside).
 fn container(pod: &Value, wanted: Option<&str>) -> Result<String, Status> {
     let (containers, init) = (names(pod, "containers"), names(pod, "initContainers"));
     let pod_name = meta::name(pod);
@@ -100,7 +100,7 @@ fn container(pod: &Value, wanted: Option<&str>) -> Result<String, Status> {
         };
     }
     match containers[..] {
-        [only] if init.is_empty() => Ok(only.to_owned()),
+        [only] => Ok(only.to_owned()),
         _ => {
             let mut why = format!(
                 "a container name must be specified for pod {pod_name}, choose one of: [{}]",
@@ -143,6 +143,7 @@ mod tests {
         assert_eq!(container(&pod(&["a"], &[]), None).unwrap(), "a");
         assert_eq!(container(&pod(&["a", "b"], &[]), Some("b")).unwrap(), "b");
         assert_eq!(container(&pod(&["a"], &["i"]), Some("i")).unwrap(), "i");
+        assert_eq!(container(&pod(&["a"], &["i"]), None).unwrap(), "a");
         let message = |pod: &Value, wanted| container(pod, wanted).unwrap_err().message;
         assert_eq!(message(&pod(&["a"], &[]), Some("x")), "container x is not valid for pod p");
         assert_eq!(

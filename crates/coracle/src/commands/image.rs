@@ -25,7 +25,8 @@ pub(super) fn run(arguments: ImageArgs) -> Result<()> {
             println!("{reference} {}", image.id);
         }
         ImageCommand::Rm { reference } => {
-            if !open()?.remove(&reference)? {
+            let store = open()?;
+            if !store.untag(&reference)? && !store.remove(&reference)? {
                 bail!("no image {reference}");
             }
             println!("removed {reference}");

@@ -81,6 +81,22 @@ fn what_is_not_taken() {
 }
 
 #[test]
+fn a_name_is_taken_away_and_the_image_goes_with_its_last() {
+    let store = Store::open(None).unwrap();
+    store.add_builtin("sample:v1", EMPTY).unwrap();
+    let image = store.load(CUSTOM, "a:v1").unwrap();
+    store.load(CUSTOM, "b:v1").unwrap();
+    store.load(EMPTY, "mine:v1").unwrap();
+    assert!(store.untag("a:v1").unwrap());
+    assert!(!store.untag("a:v1").unwrap());
+    assert_eq!(store.module(&image.id).unwrap(), CUSTOM);
+    assert!(store.untag("b:v1").unwrap());
+    assert!(store.module(&image.id).is_err());
+    assert!(store.untag("mine:v1").unwrap(), "a loaded name of a built-in module");
+    assert!(matches!(store.untag("sample:v1"), Err(RemoveError::Builtin(_))));
+}
+
+#[test]
 fn damage_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(Some(dir.path())).unwrap();
