@@ -98,7 +98,10 @@ async fn mistakes_are_told_in_kubernetes_words() -> Result<()> {
     let path = file.path().display().to_string();
     for (text, wanted) in [
         ("apiVersion: v1\nkind: Namespace\nmetadata: {name: UPPER}\n", "Invalid value: \"UPPER\""),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {colour: blue, containers: []}\n", "unknown field \"spec.colour\""),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {colour: blue, containers: []}\n",
+            "unknown field \"spec.colour\"",
+        ),
     ] {
         std::fs::write(file.path(), text)?;
         let output = cluster.run_raw(&program, &["apply", "-f", &path]).await?;

@@ -253,7 +253,7 @@ fn audit_id(parts: &Parts) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-fn panic_text<'a>(panic: &'a (dyn Any + Send)) -> &'a str {
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&'static str>()
         .copied()

@@ -23,7 +23,10 @@ pub fn init(verbosity: u8, format: Format) {
     };
     // Libraries stay at warnings unless RUST_LOG says otherwise. openraft warns of every
     // caller that did not wait for its answer.
-    let default = format!("warn,openraft=error,coracle={level},{}", OWN_CRATES.map(|c| format!("{c}={level}")).join(","));
+    let default = format!(
+        "warn,openraft=error,coracle={level},{}",
+        OWN_CRATES.map(|c| format!("{c}={level}")).join(",")
+    );
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // An error says that a subscriber is set already, as when tests start several clusters.

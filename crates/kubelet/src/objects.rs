@@ -194,9 +194,12 @@ pub(crate) fn api_message(error: &kube::Error) -> String {
 
 type Key = (String, String);
 
+/// When an object was asked for, and what was found.
+type Entry<K> = (Instant, Option<Arc<K>>);
+
 /// Objects by namespace and name, each with the time that it was asked for.
 struct Cache<K> {
-    entries: Mutex<HashMap<Key, (Instant, Option<Arc<K>>)>>,
+    entries: Mutex<HashMap<Key, Entry<K>>>,
 }
 
 impl<K> Cache<K> {

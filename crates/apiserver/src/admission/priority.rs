@@ -97,10 +97,10 @@ async fn admit_pod(attributes: &Attributes<'_>, pod: &mut Value, registry: &Regi
              controller computed {policy} from the given PriorityClass name"
         )));
     }
-    if wanted.is_empty() {
-        if let Some(class) = &class {
-            spec["priorityClassName"] = json!(name(class));
-        }
+    if wanted.is_empty()
+        && let Some(class) = &class
+    {
+        spec["priorityClassName"] = json!(name(class));
     }
     spec["priority"] = json!(value);
     spec["preemptionPolicy"] = json!(policy);

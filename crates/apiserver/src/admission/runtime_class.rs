@@ -65,10 +65,10 @@ fn apply(spec: &mut Value, class: &Value) -> Result<(), String> {
         .filter(|toleration| !items(spec, "tolerations").contains(toleration))
         .cloned()
         .collect();
-    if !new.is_empty() {
-        if let Some(list) = member(spec, "tolerations", json!([])).and_then(Value::as_array_mut) {
-            list.extend(new);
-        }
+    if !new.is_empty()
+        && let Some(list) = member(spec, "tolerations", json!([])).and_then(Value::as_array_mut)
+    {
+        list.extend(new);
     }
     Ok(())
 }

@@ -101,10 +101,11 @@ fn mount_token(spec: &mut Value) {
             }
         }
     }
-    if used && known.is_none() {
-        if let Some(volumes) = member(spec, "volumes", json!([])).and_then(Value::as_array_mut) {
-            volumes.push(token_volume(&volume));
-        }
+    if used
+        && known.is_none()
+        && let Some(volumes) = member(spec, "volumes", json!([])).and_then(Value::as_array_mut)
+    {
+        volumes.push(token_volume(&volume));
     }
 }
 

@@ -54,7 +54,7 @@ impl Bitmap {
         let mut at = from;
         while at < to {
             // Whole words that are full are skipped at once.
-            if at % 64 == 0 && self.words.get(at / 64) == Some(&u64::MAX) {
+            if at.is_multiple_of(64) && self.words.get(at / 64) == Some(&u64::MAX) {
                 at += 64;
             } else if self.is_taken(at) {
                 at += 1;

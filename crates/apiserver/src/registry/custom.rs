@@ -38,10 +38,10 @@ const STATUS_ATTEMPTS_MAX: usize = 10;
 
 /// Brings a new custom object into the form that is stored.
 pub(super) fn prepare_create(row: &Row, object: &mut Value) {
-    if row.has_status() {
-        if let Some(object) = object.as_object_mut() {
-            object.remove("status");
-        }
+    if row.has_status()
+        && let Some(object) = object.as_object_mut()
+    {
+        object.remove("status");
     }
     meta::set(object, "generation", 1);
 }
@@ -461,10 +461,10 @@ fn note_stored_version(definition: &mut Value) {
     };
     let Some(status) = definition_status(definition) else { return };
     let stored = status.entry("storedVersions").or_insert_with(|| json!([]));
-    if let Some(list) = stored.as_array_mut() {
-        if !list.iter().any(|known| *known == json!(storage)) {
-            list.push(json!(storage));
-        }
+    if let Some(list) = stored.as_array_mut()
+        && !list.iter().any(|known| *known == json!(storage))
+    {
+        list.push(json!(storage));
     }
 }
 

@@ -242,10 +242,10 @@ fn check_preconditions(
 
 /// Decides what deleting `object` means now.
 fn step(row: &Row, mut object: Value, options: &DeleteOptions, now: Timestamp) -> Step {
-    if row.is("", "namespaces") {
-        if let Some(step) = namespace_step(&mut object, now) {
-            return step;
-        }
+    if row.is("", "namespaces")
+        && let Some(step) = namespace_step(&mut object, now)
+    {
+        return step;
     }
     if row.is("apiextensions.k8s.io", "customresourcedefinitions") {
         custom::hold_for_cleanup(&mut object);
@@ -386,7 +386,7 @@ mod tests {
         let longer = DeleteOptions { grace_period_s: Some(60), ..DeleteOptions::default() };
         assert!(matches!(step(&pods, marked.clone(), &longer, now), Step::Leave));
         let shorter = DeleteOptions { grace_period_s: Some(5), ..DeleteOptions::default() };
-        let Step::Mark(shortened) = step(&pods, marked.clone(), &shorter, now) else { panic!() };
+        let Step::Mark(shortened) = step(&pods, marked, &shorter, now) else { panic!() };
         assert_eq!(meta::deletion_timestamp(&shortened), Some("1970-01-01T00:00:05Z"));
         assert_eq!(meta::generation(&shortened), 2);
         let at_once = DeleteOptions { grace_period_s: Some(0), ..DeleteOptions::default() };

@@ -28,10 +28,10 @@ impl EventLeases {
     /// Of the store.
     pub(super) async fn lease(&self, kv: &dyn Kv) -> Result<i64, Error> {
         let mut current = self.current.lock().await;
-        if let Some((id, until)) = *current {
-            if Instant::now() < until {
-                return Ok(id);
-            }
+        if let Some((id, until)) = *current
+            && Instant::now() < until
+        {
+            return Ok(id);
         }
         let lease = kv.lease_grant(0, self.ttl_s + SPAN_S).await?;
         let span = Duration::from_secs(u64::try_from(SPAN_S).unwrap_or_default());

@@ -53,7 +53,7 @@ use crate::request::{Call, Verb};
 use options::At;
 use update::Part;
 
-pub(crate) use envelope::{Stored, write_json};
+pub(crate) use envelope::Stored;
 pub(crate) use index::StoredKind;
 pub use index::{ResourceIndex, Row};
 pub(crate) use key::split as split_key;

@@ -425,10 +425,10 @@ fn drop_node_ports(new: &mut Map<String, Value>, old: &Map<String, Value>) {
     };
     let before = numbers(old);
     for port in new.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(port) = port.as_object_mut() {
-            if port.get("nodePort").and_then(Value::as_i64).is_some_and(|number| before.contains(&number)) {
-                port.remove("nodePort");
-            }
+        if let Some(port) = port.as_object_mut()
+            && port.get("nodePort").and_then(Value::as_i64).is_some_and(|number| before.contains(&number))
+        {
+            port.remove("nodePort");
         }
     }
     for key in ["externalTrafficPolicy", "allocateLoadBalancerNodePorts", "loadBalancerClass"] {

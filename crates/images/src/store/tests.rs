@@ -1,3 +1,5 @@
+//! Tests of the image store: names, persistence, sharing between processes, damage and formats.
+
 use super::*;
 
 /// The smallest module, and one that differs from it.

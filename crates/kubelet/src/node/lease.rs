@@ -78,6 +78,5 @@ fn lease(node: &str, uid: &str, now: MicroTime) -> Lease {
             renew_time: Some(now),
             ..LeaseSpec::default()
         }),
-        ..Lease::default()
     }
 }

@@ -1,6 +1,7 @@
 //! `batch/v1 CronJob`.
 
 use coracle_api::{FieldError, FieldErrors, FieldPath, names};
+use jiff::tz::TimeZoneDatabase;
 use serde_json::Value;
 
 use super::{Kind, check, cron, job, template};
@@ -43,7 +44,7 @@ impl Kind for CronJob {
                     zone,
                     "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
                 ));
-            } else if jiff::tz::TimeZone::get(zone).is_err() {
+            } else if TimeZoneDatabase::bundled().get(zone).is_err() {
                 errors.push(FieldError::invalid(place, zone, format!("unknown time zone {zone}")));
             }
         }

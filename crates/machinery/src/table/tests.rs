@@ -141,7 +141,9 @@ fn nodes_and_events() {
 fn rows_carry_what_was_asked_for() {
     let secret = json!({"kind": "Secret", "metadata": meta("s"), "type": "Opaque", "data": {"k": "v"}});
     let resource = resource::find("", "v1", "secrets").unwrap();
-    let shown = |include| render(resource, &[secret.clone()], now(), include)["rows"][0]["object"].clone();
+    let shown = |include| {
+        render(resource, std::slice::from_ref(&secret), now(), include)["rows"][0]["object"].clone()
+    };
     assert_eq!(shown(Include::None), Value::Null);
     assert_eq!(shown(Include::Metadata)["kind"], "PartialObjectMetadata");
     assert_eq!(shown(Include::Object), secret);

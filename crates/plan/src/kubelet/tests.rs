@@ -319,6 +319,7 @@ fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/kubelet/scenarios")
 }
 
+#[expect(clippy::disallowed_methods, reason = "the scenarios are files; only their test reads them")]
 fn play(name: &str, spec: Value) {
     let path = directory().join(format!("{name}.txt"));
     let text = std::fs::read_to_string(&path).unwrap();

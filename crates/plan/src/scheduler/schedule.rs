@@ -332,7 +332,7 @@ mod tests {
     fn preemption_is_told_apart() {
         let full = small("a").pod(MakePod::new("x").req(&[("cpu", "1")]));
         let pod = MakePod::new("p").req(&[("cpu", "1")]);
-        let told = |pod: MakePod| run(&[full.clone()], pod).unwrap_err();
+        let told = |pod: MakePod| run(std::slice::from_ref(&full), pod).unwrap_err();
         let text = "0/1 nodes are available: 1 Insufficient cpu. preemption: ";
         let victims = "0/1 nodes are available: 1 No preemption victims found for incoming pod.";
         let offered = "0/1 nodes are available: 1 Preemption is not offered by this scheduler.";

@@ -54,10 +54,8 @@ fn source(volume: &Value, path: &FieldPath<'_>, errors: &mut FieldErrors) {
                     errors.push(FieldError::invalid(place.child("path"), host, "must not contain '..'"));
                 }
             }
-            "emptyDir" => {
-                if has(source, "sizeLimit") {
-                    check::quantity(at(source, "sizeLimit"), &place.child("sizeLimit"), errors);
-                }
+            "emptyDir" if has(source, "sizeLimit") => {
+                check::quantity(at(source, "sizeLimit"), &place.child("sizeLimit"), errors);
             }
             "projected" => projected(source, &place, errors),
             "csi" => {

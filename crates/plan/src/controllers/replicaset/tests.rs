@@ -62,7 +62,7 @@ fn orphans_are_adopted_and_strangers_released() {
         MakePod::new("ended").phase("Failed").build(),
         MakePod::new("own").owned_by(&set).build(),
     ];
-    let plan = plan(&snapshot(set.clone(), pods), at(10));
+    let plan = plan(&snapshot(set, pods), at(10));
     assert_eq!(writes(&plan), ["patch orphan", "patch relabelled", "update-status web"]);
 }
 

@@ -134,10 +134,13 @@ mod tests {
         }
     }
 
+    /// What a pod asks for, the reasons against it, and whether removing pods could help.
+    type Case = (&'static [(&'static str, &'static str)], &'static [&'static str], bool);
+
     #[test]
     fn says_what_is_short() {
         let busy = node().pod(MakePod::new("x").req(&[("cpu", "1500m"), ("example.com/gpu", "1")])).info();
-        let cases: [(&[(&str, &str)], &[&str], bool); 7] = [
+        let cases: [Case; 7] = [
             (&[], &[], true),
             (&[("cpu", "500m"), ("memory", "1Gi")], &[], true),
             (&[("cpu", "501m")], &["Insufficient cpu"], true),
