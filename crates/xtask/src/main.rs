@@ -48,7 +48,7 @@ fn verify(root: &Path, no_tests: bool) -> Result<()> {
     layers::check(root)?;
     cargo(root, &["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     if !no_tests {
-        cargo(root, &["test", "--release", "--workspace"])?;
+        test(root)?;
     }
     if installed("cargo-deny") {
         cargo(root, &["deny", "check"])?;
@@ -57,6 +57,20 @@ fn verify(root: &Path, no_tests: bool) -> Result<()> {
     }
     println!("verify: all good");
     Ok(())
+}
+
+/// Runs all tests. A program that `CORACLE_TEST_RUNNER` names starts every test program, as CI
+/// does to run them as an ordinary user.
+fn test(root: &Path) -> Result<()> {
+    let arguments = ["test", "--release", "--workspace"];
+    let Some(runner) = std::env::var_os("CORACLE_TEST_RUNNER") else {
+        return cargo(root, &arguments);
+    };
+    let facts = Command::new("rustc").arg("-vV").output().context("rustc does not start")?;
+    let facts = String::from_utf8(facts.stdout).context("rustc -vV")?;
+    let host = facts.lines().find_map(|l| l.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    let variable = format!("CARGO_TARGET_{}_RUNNER", host.to_ascii_uppercase().replace('-', "_"));
+    run(cargo_command(root, &arguments).env(variable, runner), &arguments)
 }
 
 fn fix(root: &Path) -> Result<()> {
@@ -68,12 +82,18 @@ fn fix(root: &Path) -> Result<()> {
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
+    run(&mut cargo_command(root, arguments), arguments)
+}
+
+fn cargo_command(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root);
+    command
+}
+
+fn run(command: &mut Command, arguments: &[&str]) -> Result<()> {
     println!("$ cargo {}", arguments.join(" "));
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(arguments)
-        .current_dir(root)
-        .status()
-        .context("cargo does not start")?;
+    let status = command.status().context("cargo does not start")?;
     if !status.success() {
         bail!("cargo {} failed", arguments.join(" "));
     }
