@@ -10,6 +10,7 @@
 pub mod decode;
 pub mod defaults;
 pub mod kinds;
+pub mod managed;
 pub mod partial;
 pub mod patch;
 pub mod table;

@@ -1,5 +1,5 @@
 //! Patches: an object and a patch give an object. Three of the four kinds of Kubernetes are
-//! here; server-side apply is refused by the API server until it is.
+//! here; the fourth, server-side apply, is in [`crate::managed`].
 //!
 //! None of them validates: the result is fitted to the schema, defaulted and checked as any
 //! other object.
