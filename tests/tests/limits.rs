@@ -46,13 +46,26 @@ async fn nonsense_gets_a_status_and_harms_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn server_side_apply_says_that_it_is_not_there_yet() -> Result<()> {
+async fn server_side_apply_shares_fields_and_refuses_conflicts() -> Result<()> {
     use kube::api::{Patch, PatchParams};
     let cluster = Cluster::start().agents(0).await?;
-    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
-    let body = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}});
-    let answer = pods.patch("p", &PatchParams::apply("me"), &Patch::Apply(&body)).await;
-    ensure!(matches!(&answer, Err(kube::Error::Api(s)) if s.code == 415), "{answer:?}");
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let apply = async |params: PatchParams, data: serde_json::Value| {
+        let body =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tug"}, "data": data});
+        maps.patch("tug", &params, &Patch::Apply(&body)).await
+    };
+    apply(PatchParams::apply("alpha"), json!({"rope": "long", "flag": "red"})).await?;
+    let answer = apply(PatchParams::apply("beta"), json!({"rope": "short"})).await;
+    ensure!(matches!(&answer, Err(kube::Error::Api(s)) if s.code == 409), "{answer:?}");
+    apply(PatchParams::apply("beta").force(), json!({"rope": "short", "own": "b"})).await?;
+    // alpha lost the rope and drops the flag; what beta states stays.
+    let left = apply(PatchParams::apply("alpha"), json!({})).await?;
+    let data = left.data.unwrap_or_default();
+    ensure!(data.keys().eq(["own", "rope"]), "{data:?}");
+    let managers: Vec<_> =
+        left.metadata.managed_fields.into_iter().flatten().filter_map(|m| m.manager).collect();
+    ensure!(managers == ["beta"], "{managers:?}");
     cluster.stop().await;
     Ok(())
 }

@@ -14,10 +14,15 @@ mod token_review;
 use std::sync::Arc;
 
 use axum::body::Body;
-use coracle_api::schema;
+use coracle_api::meta;
+use coracle_api::resource::Resource;
+use coracle_api::schema::{self, Schema};
 use coracle_api::status::Status;
-use coracle_machinery::decode::{self, Format};
+use coracle_machinery::decode::{self, Decoded, Format};
+use coracle_machinery::defaults;
+use coracle_machinery::managed::{self, Reset, Writer};
 use http::{Response, StatusCode};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::authn::Authenticator;
@@ -95,7 +100,7 @@ impl Hooks {
         if call.info.verb != needed {
             return Err(Status::method_unknown());
         }
-        let value = match hook {
+        let mut value = match hook {
             Hook::PodLog => return log::stream(&self.config, &self.registry, &call.info).await,
             Hook::NotServed => return Err(not_served(&call.info)),
             Hook::SelfSubjectAccessReview => access_review::of_self(
@@ -133,7 +138,29 @@ impl Hooks {
                 token_request::answer(&self.config, &self.registry, &call.info, &request).await?
             }
         };
+        own_request(call, &mut value);
         Ok(respond::object(StatusCode::CREATED, &value, call.format))
+    }
+}
+
+/// Writes into the answer to a review who stated which of its fields, as for every object that is
+/// created, although nothing is stored.
+fn own_request(call: &Call, answer: &mut Value) {
+    let Some((group, version)) = meta::api_version(answer).split_once('/') else { return };
+    let definition = Resource::definition(group, version, meta::kind(answer));
+    let Some(schema) = schema::builtin(&definition) else { return };
+    let Ok(Decoded { value: mut stated, .. }) = read_body(call, schema) else { return };
+    defaults::apply(&mut stated, schema);
+    let writer = Writer {
+        manager: &call.field_manager,
+        api_version: meta::api_version(answer),
+        subresource: call.info.subresource.as_deref().unwrap_or_default(),
+        reset: Reset::of(group, &call.info.plural, "", true),
+        now: Timestamp::now(),
+    };
+    managed::update(None, &mut stated, schema, &writer);
+    if let Some(managers) = stated.pointer("/metadata/managedFields") {
+        meta::set(answer, "managedFields", managers.clone());
     }
 }
 
@@ -148,15 +175,19 @@ fn not_served(info: &RequestInfo) -> Status {
 /// # Errors
 /// 415 for a media type that is not read, and the decoder's.
 fn body(call: &Call, group: &str, kind: &str) -> Result<Value, Status> {
+    let definition = Resource::definition(group, "v1", kind);
+    let schema = schema::builtin(&definition)
+        .ok_or_else(|| Status::internal(format_args!("there is no schema called {definition}")))?;
+    read_body(call, schema).map(|decoded| decoded.value)
+}
+
+fn read_body(call: &Call, schema: &Schema) -> Result<Decoded, Status> {
     let format = match call.content_type.as_deref() {
         None | Some("application/json") => Format::Json,
         Some("application/yaml") => Format::Yaml,
         Some(_) => return Err(Status::unsupported_media_type(&["application/json", "application/yaml"])),
     };
-    let definition = coracle_api::resource::Resource::definition(group, "v1", kind);
-    let schema = schema::builtin(&definition)
-        .ok_or_else(|| Status::internal(format_args!("there is no schema called {definition}")))?;
-    decode::object(&call.body, format, schema, call.field_validation).map(|decoded| decoded.value)
+    decode::object(&call.body, format, schema, call.field_validation)
 }
 
 #[cfg(test)]

@@ -132,6 +132,7 @@ fn call(info: RequestInfo, body: Bytes) -> Call {
         field_manager: MANAGER.to_owned(),
         field_validation: FieldValidation::Ignore,
         dry_run: false,
+        create_refusal: None,
         user_agent: MANAGER.to_owned(),
         body,
     }

@@ -461,10 +461,23 @@ pub struct Call {
     pub field_validation: FieldValidation,
     /// `dryRun=All` in the query. A DELETE may also say it in its body.
     pub dry_run: bool,
+    /// Why the caller may not create the object, if it is one whose PUT or apply would create it
+    /// when it is not there; looked up for such calls only.
+    pub create_refusal: Option<Box<Status>>,
     /// `User-Agent`; empty when not sent.
     pub user_agent: String,
     /// The body, at most [`BODY_BYTES_MAX`].
     pub body: Bytes,
+}
+
+impl Call {
+    /// Lets a PUT or apply create the object that is not there.
+    ///
+    /// # Errors
+    /// 403 when the caller may change objects and not create them.
+    pub fn may_create(&self) -> Result<(), Status> {
+        self.create_refusal.as_deref().map_or(Ok(()), |status| Err(status.clone()))
+    }
 }
 
 /// Largest request body, in bytes (kube-apiserver's limit). Beyond it: 413.

@@ -1,12 +1,12 @@
 //! Manifests for `up -f`: YAML or JSON documents, applied in order, idempotently.
 //!
-//! Reading finds every mistake of every file before anything is applied. Applying creates
-//! what is not there and otherwise sends the document as a patch (strategic merge for
-//! built-in kinds, merge for others), so that fields which others own stay as they are.
+//! Reading finds every mistake of every file before anything is applied. Applying is server-side
+//! apply: fields that others own and the document does not name stay as they are, those that an
+//! earlier document named and this one does not go, and conflicts are won.
 
 use std::path::{Path, PathBuf};
 
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiResource, Scope};
 use serde_json::Value;
@@ -155,19 +155,8 @@ pub async fn apply(client: &kube::Client, document: &Document) -> Result<Dynamic
     let (resource, capabilities) =
         kube::discovery::pinned_kind(client, &document.gvk).await.map_err(refused)?;
     let api = api_of(client, document, &resource, &capabilities.scope);
-    if api.get_metadata_opt(&name).await.map_err(refused)?.is_none() {
-        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        match api.create(&parameters, &document.object).await {
-            Ok(object) => return Ok(object),
-            // Somebody else was quicker.
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(e) => return Err(refused(e)),
-        }
-    }
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let built_in = !document.gvk.group.contains('.') || document.gvk.group.ends_with(".k8s.io");
-    let patch = if built_in { Patch::Strategic(&document.object) } else { Patch::Merge(&document.object) };
-    api.patch(&name, &parameters, &patch).await.map_err(refused)
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch(&name, &parameters, &Patch::Apply(&document.object)).await.map_err(refused)
 }
 
 fn api_of(

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use coracle_api::meta;
 use coracle_api::status::Status;
-use coracle_machinery::{defaults, kinds};
+use coracle_machinery::{defaults, kinds, managed};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
+use crate::registry::fields::{self, Managers};
 use crate::registry::index::Row;
 use crate::registry::read::key_of;
 use crate::registry::services::Reservation;
@@ -29,7 +30,8 @@ impl Registry {
             (false, Some(_)) => return Err(failure::resource_not_found()),
         };
         let decoded = bodies::object(row, call)?;
-        let (body, mut warnings) = self.create_object(row, call, namespace, decoded.value).await?;
+        let managers = Managers::Track(&call.field_manager);
+        let (body, mut warnings) = self.create_object(row, call, namespace, decoded.value, managers).await?;
         let mut all = decoded.warnings;
         all.append(&mut warnings);
         Ok(render::object(row, 201, body, call.format.shape)?.with_warnings(all))
@@ -42,6 +44,7 @@ impl Registry {
         call: &Call,
         namespace: &str,
         mut object: Value,
+        managers: Managers<'_>,
     ) -> Result<(bytes::Bytes, Vec<String>), Status> {
         if row.custom.as_ref().is_some_and(|custom| custom.terminating) {
             return Err(Status::method_not_allowed(&row.resource.group, &row.resource.plural, "create"));
@@ -62,7 +65,8 @@ impl Registry {
                 meta::set(&mut candidate, "name", metadata::generated_name(&prefix));
             }
             attempts -= 1;
-            let (candidate, warnings, reservation) = self.admit_new(row, call, namespace, candidate).await?;
+            let (candidate, warnings, reservation) =
+                self.admit_new(row, call, namespace, candidate, managers).await?;
             let name = meta::name(&candidate).to_owned();
             match self.store_new(row, call, namespace, &candidate, reservation).await? {
                 Ok(body) => return Ok((body, warnings)),
@@ -79,10 +83,15 @@ impl Registry {
         call: &Call,
         namespace: &str,
         mut object: Value,
+        managers: Managers<'_>,
     ) -> Result<(Value, Vec<String>, Option<Reservation>), Status> {
         let schema = row.schema.get()?;
         defaults::apply(&mut object, schema);
         row.rules.default(&mut object);
+        if let Managers::Track(manager) = managers {
+            managed::update(None, &mut object, schema, &fields::writer(row, manager, ""));
+        }
+        let managers = fields::take(&mut object);
         let name = meta::name(&object).to_owned();
         let attributes =
             Attributes { operation: Operation::Create, row, subresource: "", namespace, name: &name };
@@ -116,6 +125,7 @@ impl Registry {
             return Err(Status::invalid(&row.resource.group, &row.resource.kind, &name, errors));
         }
         warnings.extend(row.rules.warnings(&object));
+        fields::put(&mut object, managers);
         Ok((object, warnings, reservation))
     }
 

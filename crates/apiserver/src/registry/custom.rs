@@ -12,6 +12,7 @@ use coracle_api::meta::{self, text};
 use coracle_api::schema;
 use coracle_api::status::Status;
 use coracle_api::time;
+use coracle_machinery::managed;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -23,10 +24,12 @@ use crate::registry::options::DeleteOptions;
 use crate::registry::read::key_of;
 use crate::registry::selection::Selection;
 use crate::registry::storage::{self, Outcome};
-use crate::registry::{Registry, StartError, failure};
+use crate::registry::{Registry, StartError, failure, fields};
 
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
+/// Who owns the status of definitions: the server that puts them into effect.
+const SERVER: &str = "kube-apiserver";
 /// Holds a definition until its objects are gone.
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// How often the objects of a deleted definition are looked for until none is left.
@@ -233,6 +236,9 @@ impl Registry {
         }
         let before = definition.clone();
         let accepted = accept_names(&mut definition, &index, Timestamp::now());
+        if let Ok(schema) = row.schema.get() {
+            managed::update(Some(&before), &mut definition, schema, &fields::writer(row, SERVER, "status"));
+        }
         if definition != before {
             let written =
                 storage::put(&*self.0.kv, key.bytes(), kv, row.stored.encode(&definition).encode(), 0)

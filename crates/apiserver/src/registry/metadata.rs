@@ -55,7 +55,6 @@ pub(super) fn keep(new: &mut Value, old: &Value) {
         meta::set(new, key, kept);
     }
     meta::set(new, "selfLink", Value::Null);
-    meta::set(new, "managedFields", Value::Null);
 }
 
 /// Raises the generation if there is one.

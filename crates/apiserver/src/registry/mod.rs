@@ -7,6 +7,7 @@
 //! trusts its caller to have authenticated and authorised that call.
 
 mod allocate;
+mod apply;
 mod bodies;
 mod create;
 mod csr;
@@ -16,6 +17,7 @@ mod delete;
 mod envelope;
 mod event_ttl;
 mod failure;
+mod fields;
 mod index;
 mod key;
 mod metadata;

@@ -11,6 +11,7 @@ use coracle_machinery::patch;
 use serde_json::Value;
 
 use crate::registry::bodies;
+use crate::registry::fields::Managers;
 use crate::registry::index::Row;
 use crate::registry::read::target;
 use crate::registry::render;
@@ -23,9 +24,12 @@ const BUILTIN_TYPES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    APPLY,
 ];
 /// Those of custom resources, whose schemas have no merge strategies.
-const CUSTOM_TYPES: &[&str] = &["application/json-patch+json", "application/merge-patch+json"];
+const CUSTOM_TYPES: &[&str] = &["application/json-patch+json", "application/merge-patch+json", APPLY];
+/// Server-side apply, of which CBOR is not read.
+const APPLY: &str = "application/apply-patch+yaml";
 
 /// How a patch body is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,19 +42,23 @@ pub(super) enum PatchKind {
     Strategic,
 }
 
+/// Whether a call is a server-side apply.
+pub(super) fn is_apply(call: &Call) -> bool {
+    call.content_type.as_deref() == Some(APPLY)
+}
+
 impl PatchKind {
     /// The kind that a call's content type names.
     ///
     /// # Errors
-    /// 415 for types that are no patch, or no patch of this resource; server-side apply is
-    /// one of them so far.
+    /// 415 for types that are no patch, or no patch of this resource.
     pub(super) fn of_call(row: &Row, call: &Call) -> Result<Self, Status> {
         let offered = if row.is_custom() { CUSTOM_TYPES } else { BUILTIN_TYPES };
         match call.content_type.as_deref() {
             Some("application/json-patch+json") => Ok(Self::Json),
             Some("application/merge-patch+json") => Ok(Self::Merge),
             Some("application/strategic-merge-patch+json") if !row.is_custom() => Ok(Self::Strategic),
-            Some("application/strategic-merge-patch+json" | "application/apply-patch+yaml") => {
+            Some("application/strategic-merge-patch+json" | "application/apply-patch+cbor") => {
                 Err(Status::unsupported_media_type(offered))
             }
             _ => Err(Status::failure(415, "UnsupportedMediaType", "415: Unsupported Media Type")),
@@ -95,6 +103,9 @@ impl Change for PatchObject<'_> {
 impl Registry {
     /// PATCH of an object or of a part that speaks the object's own kind.
     pub(super) async fn patch(&self, row: &Arc<Row>, call: &Call, part: Part) -> Result<Reply, Status> {
+        if is_apply(call) {
+            return self.apply(row, call, part).await;
+        }
         let kind = PatchKind::of_call(row, call)?;
         let key = target(row, call)?;
         let namespace = if row.resource.is_namespaced() {
@@ -111,7 +122,8 @@ impl Registry {
             namespace,
             name: key.name(),
         };
-        let target = Target { row, key: &key, part, dry_run: call.dry_run, demand_version: false };
+        let managers = Managers::Track(&call.field_manager);
+        let target = Target { row, key: &key, part, dry_run: call.dry_run, demand_version: false, managers };
         let changed = self.change(&target, &change).await?;
         Ok(render::object(row, 200, changed.body, call.format.shape)?.with_warnings(changed.warnings))
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::cache::Place;
 use crate::registry::create::created_status;
+use crate::registry::fields::Managers;
 use crate::registry::index::Row;
 use crate::registry::key::ObjectKey;
 use crate::registry::options::{At, DeleteOptions};
@@ -160,8 +161,14 @@ impl Registry {
         let index = self.resources();
         let pods = index.find("", "v1", "pods").ok_or_else(failure::resource_not_found)?;
         let key = key_of(pods, namespace, name)?;
-        let target =
-            Target { row: pods, key: &key, part: Part::Server, dry_run: call.dry_run, demand_version: false };
+        let target = Target {
+            row: pods,
+            key: &key,
+            part: Part::Server,
+            dry_run: call.dry_run,
+            demand_version: false,
+            managers: Managers::Settled,
+        };
         self.change(&target, &Bind { binding, now: Timestamp::now() }).await?;
         created_status()
     }
@@ -216,7 +223,14 @@ impl Registry {
             ));
         }
         let key = key_of(row, namespace, budget.name())?;
-        let target = Target { row, key: &key, part: Part::Server, dry_run, demand_version: false };
+        let target = Target {
+            row,
+            key: &key,
+            part: Part::Server,
+            dry_run,
+            demand_version: false,
+            managers: Managers::Settled,
+        };
         self.change(&target, &Disrupt { pod: pod_key.name(), now: Timestamp::now() }).await.map(|_| ())
     }
 }

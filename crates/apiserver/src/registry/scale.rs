@@ -8,15 +8,16 @@ use coracle_api::meta;
 use coracle_api::schema::{self, Schema};
 use coracle_api::status::Status;
 use coracle_machinery::decode::{self, FieldValidation};
-use coracle_machinery::kinds;
+use coracle_machinery::{kinds, managed, patch};
 use serde_json::{Value, json};
 
+use crate::registry::fields::{self, Managers};
 use crate::registry::index::{Row, ScalePaths};
 use crate::registry::options::At;
-use crate::registry::patch::PatchKind;
+use crate::registry::patch::{PatchKind, is_apply};
 use crate::registry::read::target;
 use crate::registry::update::{Change, Part, Target, Wanted};
-use crate::registry::{Registry, Reply, bodies, failure, render};
+use crate::registry::{Registry, Reply, apply, bodies, failure, render};
 use crate::request::{Call, Verb};
 
 /// The schema of a Scale.
@@ -26,6 +27,8 @@ const DEFINITION: &str = "io.k8s.api.autoscaling.v1.Scale";
 enum Request {
     Replace(Value),
     Patch(PatchKind, Bytes),
+    /// What is applied, and whether conflicts are to be won.
+    Apply(Value, bool),
 }
 
 /// A write of the Scale as a change of the object behind it.
@@ -34,7 +37,27 @@ struct SetScale<'a> {
     request: Request,
     schema: &'a Schema,
     validation: FieldValidation,
+    manager: &'a str,
     name: &'a str,
+}
+
+impl SetScale<'_> {
+    /// Writes down who owns the replicas now.
+    fn settle(&self, stored: &Value, object: &mut Value) -> Result<(), Status> {
+        let own = ["spec".to_owned(), "replicas".to_owned()];
+        let path = paths(self.row).map_or(&own[..], |paths| &paths.spec_replicas);
+        let writer = fields::writer(self.row, self.manager, "scale");
+        match &self.request {
+            Request::Apply(stated, force) => {
+                let states = stated.pointer("/spec/replicas").is_some_and(|replicas| !replicas.is_null());
+                managed::apply_scale(stored, object, path, states, &writer, *force)
+            }
+            Request::Replace(_) | Request::Patch(..) => {
+                managed::update_scale(stored, object, path, &writer);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Change for SetScale<'_> {
@@ -44,8 +67,14 @@ impl Change for SetScale<'_> {
             Request::Replace(scale) => scale.clone(),
             Request::Patch(kind, body) => {
                 let mut scale = kind.apply(&scale_of(self.row, stored), body, self.schema)?;
-                let gvk = Gvk::new("autoscaling", "v1", "Scale");
-                warnings = decode::patched(&mut scale, self.schema, self.validation, &gvk, self.name)?;
+                warnings = decode::patched(&mut scale, self.schema, self.validation, &gvk(), self.name)?;
+                scale
+            }
+            Request::Apply(stated, _) => {
+                managed::check_statement(stated, self.schema, &gvk())?;
+                bodies::check_name(stated, self.name)?;
+                let mut scale = patch::merge(&scale_of(self.row, stored), stated)?;
+                decode::patched(&mut scale, self.schema, FieldValidation::Ignore, &gvk(), self.name)?;
                 scale
             }
         };
@@ -56,6 +85,7 @@ impl Change for SetScale<'_> {
         }
         let mut object = stored.clone();
         set_scale(self.row, &mut object, &wanted);
+        self.settle(stored, &mut object)?;
         let version = meta::resource_version(&wanted);
         meta::set(
             &mut object,
@@ -76,7 +106,12 @@ impl Registry {
             return render::value(200, &scale_of(row, &bodies::value_as_row(row, object.json())?));
         }
         let part = row.resource.subresource("scale").ok_or_else(failure::resource_not_found)?;
-        let request = if call.info.verb == Verb::Patch {
+        let mut warnings = Vec::new();
+        let request = if is_apply(call) && call.info.verb == Verb::Patch {
+            let (stated, told) = apply::statement(call)?;
+            warnings = told;
+            Request::Apply(stated, apply::is_forced(call))
+        } else if call.info.verb == Verb::Patch {
             Request::Patch(PatchKind::of_call(row, call)?, call.body.clone())
         } else {
             let mut scale = bodies::part(row, part, DEFINITION, call)?;
@@ -86,13 +121,26 @@ impl Registry {
         };
         let schema = schema::builtin(DEFINITION)
             .ok_or_else(|| Status::internal(format!("there is no schema called {DEFINITION}")))?;
-        let change = SetScale { row, request, schema, validation: call.field_validation, name: key.name() };
-        let target =
-            Target { row, key: &key, part: Part::Object, dry_run: call.dry_run, demand_version: false };
+        let (validation, manager) = (call.field_validation, call.field_manager.as_str());
+        let change = SetScale { row, request, schema, validation, manager, name: key.name() };
+        let target = Target {
+            row,
+            key: &key,
+            part: Part::Object,
+            dry_run: call.dry_run,
+            demand_version: false,
+            managers: Managers::Settled,
+        };
         let changed = self.change(&target, &change).await?;
         let object = bodies::value_as_row(row, &changed.body)?;
-        Ok(render::value(200, &scale_of(row, &object))?.with_warnings(changed.warnings))
+        warnings.extend(changed.warnings);
+        Ok(render::value(200, &scale_of(row, &object))?.with_warnings(warnings))
     }
+}
+
+/// The kind that the subresource speaks.
+fn gvk() -> Gvk {
+    Gvk::new("autoscaling", "v1", "Scale")
 }
 
 fn at<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {

@@ -33,6 +33,7 @@ fn call(method: Method, uri: &str, body: &Value) -> Call {
         content_type: Some(content_type.to_owned()),
         field_manager: "tester".to_owned(),
         field_validation: FieldValidation::Warn,
+        create_refusal: None,
         user_agent: "tester".to_owned(),
         body: if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) },
     }

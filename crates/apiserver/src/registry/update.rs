@@ -12,11 +12,12 @@ use bytes::Bytes;
 use coracle_api::field::{FieldError, FieldErrors};
 use coracle_api::meta;
 use coracle_api::status::Status;
-use coracle_machinery::{defaults, kinds};
+use coracle_machinery::{defaults, kinds, managed};
 use coracle_store::KeyValue;
 use serde_json::Value;
 
 use crate::admission::{Attributes, Operation};
+use crate::registry::fields::{self, Managers};
 use crate::registry::index::Row;
 use crate::registry::key::ObjectKey;
 use crate::registry::read::target;
@@ -72,7 +73,7 @@ pub(super) enum Part {
 
 impl Part {
     /// The name of the subresource.
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Object | Self::Server => "",
             Self::Status => "status",
@@ -112,8 +113,11 @@ pub(super) struct Target<'a> {
     pub(super) part: Part,
     /// Whether to only pretend.
     pub(super) dry_run: bool,
-    /// Whether an object without resourceVersion is refused for kinds that demand one.
+    /// Whether the object is the client's own whole: one without resourceVersion is refused for
+    /// kinds that demand one, and another uid is a precondition.
     pub(super) demand_version: bool,
+    /// Who finds out about the managers.
+    pub(super) managers: Managers<'a>,
 }
 
 /// How a change ended.
@@ -165,7 +169,14 @@ impl Registry {
         };
         bodies::check_name(&object, key.name())?;
         bodies::settle_namespace(&mut object, namespace)?;
-        let target = Target { row, key: &key, part, dry_run: call.dry_run, demand_version: true };
+        let target = Target {
+            row,
+            key: &key,
+            part,
+            dry_run: call.dry_run,
+            demand_version: true,
+            managers: Managers::Track(&call.field_manager),
+        };
         let replace = Replace(object);
         match self.change(&target, &replace).await {
             Ok(changed) => {
@@ -174,9 +185,11 @@ impl Registry {
                 Ok(render::object(row, 200, changed.body, call.format.shape)?.with_warnings(warnings))
             }
             Err(status) if status.code == 404 && part == Part::Object && creates(row) => {
+                call.may_create()?;
                 let mut object = replace.0;
                 meta::set(&mut object, "resourceVersion", Value::Null);
-                let (body, warnings) = self.create_object(row, call, namespace, object).await?;
+                let (body, warnings) =
+                    self.create_object(row, call, namespace, object, target.managers).await?;
                 Ok(render::object(row, 201, body, call.format.shape)?.with_warnings(warnings))
             }
             Err(status) => Err(status),
@@ -314,6 +327,7 @@ impl Registry {
         if target.part == Part::Server {
             return Ok((outcome(new, old, row, None), warnings));
         }
+        let managers = settle(target, &mut new, old)?;
         prepare(target, &mut new, old)?;
         let namespace = meta::namespace(old).to_owned();
         let attributes = Attributes {
@@ -340,6 +354,7 @@ impl Registry {
             return Err(Status::invalid(&row.resource.group, &row.resource.kind, target.key.name(), errors));
         }
         warnings.extend(row.rules.warnings(&new));
+        fields::put(&mut new, managers);
         Ok((outcome(new, old, row, reservation), warnings))
     }
 }
@@ -360,6 +375,10 @@ fn check_conditions(target: &Target<'_>, new: &Value, old: &Value) -> Result<(),
         return Err(Status::invalid(group, plural, name, vec![error]));
     }
     let uid = meta::uid(new);
+    if !uid.is_empty() && uid != meta::uid(old) && !target.demand_version {
+        let error = FieldError::invalid("metadata.uid", uid, "field is immutable");
+        return Err(Status::invalid(group, &row.resource.kind, name, vec![error]));
+    }
     if !uid.is_empty() && uid != meta::uid(old) {
         return Err(Status::conflict(
             group,
@@ -375,6 +394,19 @@ fn check_conditions(target: &Target<'_>, new: &Value, old: &Value) -> Result<(),
         return Err(failure::object_modified(row, name));
     }
     Ok(())
+}
+
+/// Defaults the object and finds out who owns its fields; answers the managers, which are kept
+/// apart from now on.
+fn settle(target: &Target<'_>, new: &mut Value, old: &Value) -> Result<Value, Status> {
+    let row = target.row;
+    if let Managers::Track(manager) = target.managers {
+        let schema = row.schema.get()?;
+        defaults::apply(new, schema);
+        row.rules.default(new);
+        managed::update(Some(old), new, schema, &fields::writer(row, manager, target.part.as_str()));
+    }
+    Ok(fields::take(new))
 }
 
 /// Takes from the request what its part may change, and leaves the rest as it was.
@@ -417,7 +449,7 @@ fn validate(target: &Target<'_>, new: &Value, old: &Value) -> FieldErrors {
 fn outcome(new: Value, old: &Value, row: &Row, reservation: Option<Reservation>) -> Revision {
     if metadata::is_released(&new) && namespaces::is_released(row, &new) {
         Revision::Remove(new)
-    } else if new == *old {
+    } else if new == *old || managed::same_but_times(&new, old) {
         Revision::Same
     } else {
         Revision::Write(new, reservation)

@@ -51,7 +51,12 @@ impl Front {
         }
         let format = negotiate::resource_format(&parts.headers, info)?;
         let body = read_body(parts, body).await?;
-        let call = call(parts, info, user, body, format)?;
+        let mut call = call(parts, info, user, body, format)?;
+        if matches!(info.verb, Verb::Update | Verb::Patch) && info.subresource.is_none() {
+            // Either may find nothing there and make it.
+            let as_create = RequestInfo { verb: Verb::Create, ..info.clone() };
+            call.create_refusal = self.authorizer.authorize(&call.user, &as_create).err().map(Box::new);
+        }
         let reply = if RoleWrites::concerns(info) {
             self.role_writes.handle(&self.authorizer, &self.registry, call).await?
         } else {
@@ -187,6 +192,7 @@ fn call(
         field_manager,
         field_validation,
         dry_run,
+        create_refusal: None,
         user_agent: user_agent.to_owned(),
         body,
     })
@@ -244,6 +250,9 @@ fn write_options(info: &RequestInfo, content_type: Option<&str>) -> Result<(Fiel
         }
     };
     let is_apply = content_type.is_some_and(|t| t.starts_with("application/apply-patch"));
+    if info.verb == Verb::Patch && is_apply && info.query.non_empty("fieldManager").is_none() {
+        errors.push(FieldError::required("fieldManager", "is required for apply patch"));
+    }
     if info.verb == Verb::Patch && !is_apply && info.query.get("force").is_some() {
         errors.push(FieldError::forbidden("force", "may not be specified for non-apply patch"));
     }

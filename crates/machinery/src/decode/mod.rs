@@ -124,6 +124,18 @@ pub fn yaml(bytes: &[u8]) -> Result<Value, Status> {
     parse::yaml(bytes).map(|p| p.value).map_err(Status::bad_request)
 }
 
+/// Parses one YAML document (JSON is YAML) without a schema; answers the paths of the fields that
+/// were there more than once, too.
+///
+/// # Errors
+/// Why it does not parse, in the words of Go's YAML library where that is possible.
+pub fn yaml_document(bytes: &[u8]) -> Result<(Value, Vec<String>), String> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok((Value::Null, Vec::new()));
+    }
+    parse::yaml(bytes).map(|parsed| (parsed.value, parsed.duplicates))
+}
+
 /// Checks that a body is of the kind that the path serves; an absent `apiVersion` or `kind` is
 /// filled in.
 pub fn check_type(value: &mut Value, gvk: &Gvk) -> Result<(), Status> {

@@ -69,7 +69,11 @@ pub fn apply(
     Ok(object)
 }
 
-fn check_statement(applied: &Value, schema: &Schema, gvk: &Gvk) -> Result<(), Status> {
+/// Checks that a statement is of the kind, names no managers and fits the schema.
+///
+/// # Errors
+/// 400 for the first two, 500 for the last.
+pub fn check_statement(applied: &Value, schema: &Schema, gvk: &Gvk) -> Result<(), Status> {
     let (api_version, kind) = (meta::api_version(applied), meta::kind(applied));
     if api_version != gvk.api_version() || kind != gvk.kind {
         // Go prints a group and version, of which the core group leaves the first part out.
@@ -95,7 +99,9 @@ fn check_statement(applied: &Value, schema: &Schema, gvk: &Gvk) -> Result<(), St
     Err(Status::failure(
         500,
         "",
-        format!("failed to create typed patch object ({namespace}{name}; {api_version}, Kind={kind}): {problems}"),
+        format!(
+            "failed to create typed patch object ({namespace}{name}; {api_version}, Kind={kind}): {problems}"
+        ),
     ))
 }
 

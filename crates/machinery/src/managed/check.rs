@@ -124,6 +124,8 @@ mod tests {
         for (object, want) in rows {
             assert_eq!(check(&object, schema), [want]);
         }
-        assert!(check(&json!({"spec": {"containers": [{}]}}), schema)[0].contains("omits key field \"name\""));
+        assert!(
+            check(&json!({"spec": {"containers": [{}]}}), schema)[0].contains("omits key field \"name\"")
+        );
     }
 }

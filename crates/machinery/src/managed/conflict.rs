@@ -24,13 +24,16 @@ impl Conflict {
 pub(super) fn refusal(conflicts: &[Conflict]) -> Status {
     let all: Vec<(&str, String)> = conflicts
         .iter()
-        .flat_map(|conflict| conflict.fields.paths().into_iter().map(|path| (conflict.manager.as_str(), path)))
+        .flat_map(|conflict| {
+            conflict.fields.paths().into_iter().map(|path| (conflict.manager.as_str(), path))
+        })
         .collect();
     let message = match all.as_slice() {
         [(manager, path)] => format!("Apply failed with 1 conflict: conflict with {manager}: {path}"),
         _ => {
             let of = |conflict: &Conflict| {
-                let paths: String = conflict.fields.paths().iter().map(|path| format!("\n- {path}")).collect();
+                let paths: String =
+                    conflict.fields.paths().iter().map(|path| format!("\n- {path}")).collect();
                 format!("conflicts with {}:{paths}", conflict.manager)
             };
             let lines: Vec<String> = conflicts.iter().map(of).collect();

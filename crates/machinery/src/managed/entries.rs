@@ -222,8 +222,13 @@ mod tests {
         let early = "2024-05-06T07:08:08Z";
         let mut timeless = entry("z", "Update", "");
         timeless.as_object_mut().unwrap().remove("time");
-        let given = json!([entry("c", "Update", late), timeless, entry("b", "Update", early), entry("d", "Apply", late),
-            entry("a", "Update", late)]);
+        let given = json!([
+            entry("c", "Update", late),
+            timeless,
+            entry("b", "Update", early),
+            entry("d", "Apply", late),
+            entry("a", "Update", late)
+        ]);
         let mut object = json!({});
         Managers::decode(&given).unwrap().put(&mut object);
         let names: Vec<&str> = object["metadata"]["managedFields"]
@@ -238,7 +243,9 @@ mod tests {
 
     #[test]
     fn entries_that_are_not_valid_are_refused() {
-        for (key, value) in [("operation", "Do"), ("apiVersion", ""), ("fieldsType", "FieldsV2"), ("fieldsV1", "x")] {
+        for (key, value) in
+            [("operation", "Do"), ("apiVersion", ""), ("fieldsType", "FieldsV2"), ("fieldsV1", "x")]
+        {
             let mut one = entry("a", "Apply", "");
             one[key] = json!(value);
             assert_eq!(Managers::decode(&json!([one])), None, "{key}");
@@ -247,8 +254,9 @@ mod tests {
 
     #[test]
     fn too_many_updaters_become_one() {
-        let entries: Vec<Value> =
-            (0..12).map(|n| entry(&format!("m{n:02}"), "Update", &format!("2024-05-06T07:08:{n:02}Z"))).collect();
+        let entries: Vec<Value> = (0..12)
+            .map(|n| entry(&format!("m{n:02}"), "Update", &format!("2024-05-06T07:08:{n:02}Z")))
+            .collect();
         let mut managers = Managers::decode(&json!(entries)).unwrap();
         managers.cap();
         assert_eq!(managers.0.len(), UPDATERS_MAX);

@@ -12,12 +12,25 @@ use super::element::Element;
 const VALUES: &[&str] = &["metadata", "spec", "status"];
 /// Further ones: the definition and the field.
 const VALUES_OF: &[(&str, &str)] = &[
+    ("Container", "resources"),
+    ("ContainerStatus", "lastState"),
+    ("ContainerStatus", "state"),
+    ("DaemonSetSpec", "updateStrategy"),
+    ("DeploymentSpec", "strategy"),
+    ("Endpoint", "conditions"),
+    ("EphemeralContainer", "resources"),
+    ("Event", "source"),
+    ("IngressStatus", "loadBalancer"),
+    ("NetworkPolicySpec", "podSelector"),
+    ("NodeDaemonEndpoints", "kubeletEndpoint"),
     ("NodeStatus", "daemonEndpoints"),
     ("NodeStatus", "nodeInfo"),
-    ("NodeDaemonEndpoints", "kubeletEndpoint"),
-    ("ContainerStatus", "state"),
-    ("ContainerStatus", "lastState"),
+    ("PersistentVolumeClaimSpec", "resources"),
+    ("ServiceStatus", "loadBalancer"),
+    ("StatefulSetSpec", "updateStrategy"),
 ];
+/// Selectors are pointers in Go even where they are required.
+const SELECTOR: &str = "LabelSelector";
 
 static EMPTY: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| Value::Object(Map::new()));
 static NOTHING: Value = Value::Null;
@@ -61,7 +74,9 @@ impl<'a> Place<'a> {
                 (ListType::Map(keys), Some(item)) => Form::Items(keys, item, self.at(item)),
                 _ => Form::Leaf,
             },
-            Type::Any if self.custom && value.is_object() => Form::Fields(Self { schema: None, custom: true }),
+            Type::Any if self.custom && value.is_object() => {
+                Form::Fields(Self { schema: None, custom: true })
+            }
             _ => Form::Leaf,
         }
     }
@@ -113,8 +128,7 @@ impl<'a> Place<'a> {
 /// Whether Go has an object there even when it is empty.
 fn is_value(schema: &Schema, field: &Field) -> bool {
     !field.schema().is_map()
-        && (field.required
-            || field.node.default.as_ref().is_some_and(|default| default.is_object())
+        && ((field.required && field.schema().short_definition() != SELECTOR)
             || VALUES.contains(&&*field.name)
             || VALUES_OF.contains(&(schema.short_definition(), &*field.name)))
 }

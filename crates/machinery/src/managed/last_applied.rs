@@ -33,7 +33,8 @@ pub(super) fn refresh(object: &mut Value, applied: &Value) {
     }
     let mut applied = applied.clone();
     let metadata = applied.get_mut("metadata").and_then(Value::as_object_mut);
-    if let Some(annotations) = metadata.and_then(|m| m.get_mut("annotations")).and_then(Value::as_object_mut) {
+    if let Some(annotations) = metadata.and_then(|m| m.get_mut("annotations")).and_then(Value::as_object_mut)
+    {
         annotations.remove(ANNOTATION);
     }
     let text = format!("{applied}\n");

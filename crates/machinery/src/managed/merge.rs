@@ -105,11 +105,14 @@ mod tests {
 
     fn names(live: &[&str], applied: &[&str]) -> Vec<String> {
         let schema = schema::builtin("io.k8s.api.core.v1.PodSpec").unwrap();
-        let list = |names: &[&str]| {
-            json!({"containers": names.iter().map(|n| json!({"name": n})).collect::<Vec<_>>()})
-        };
+        let list = |names: &[&str]| json!({"containers": names.iter().map(|n| json!({"name": n})).collect::<Vec<_>>()});
         let merged = merge(&list(live), &list(applied), Place::root(schema));
-        merged["containers"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect()
+        merged["containers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     #[test]

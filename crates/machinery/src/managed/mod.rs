@@ -25,7 +25,7 @@ mod scale;
 mod set;
 mod update;
 
-pub use apply::apply;
+pub use apply::{apply, check_statement};
 pub use reset::Reset;
 pub use scale::{apply_scale, update_scale};
 pub use update::{Writer, same_but_times, update};

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn what_nobody_owns_any_more_goes() {
-        let merged = json!({"metadata": {"name": "x", "labels": {"l": "1"}}, "data": {"a": "1", "b": "1", "c": "1"}});
+        let merged =
+            json!({"metadata": {"name": "x", "labels": {"l": "1"}}, "data": {"a": "1", "b": "1", "c": "1"}});
         let last = json!({"f:metadata": {"f:labels": {"f:l": {}}}, "f:data": {"f:a": {}, "f:b": {}}});
         let name = json!({"f:name": {}});
         let others = json!({"f:metadata": name, "f:data": {".": {}, "f:a": {}, "f:c": {}}});
@@ -115,7 +116,8 @@ mod tests {
         let merged = json!({"spec": {"containers": [
             {"name": "a", "image": "i", "imagePullPolicy": "Always"}, {"name": "b", "image": "j"}]}});
         let item = json!({".": {}, "f:name": {}, "f:image": {}});
-        let last = json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": item, "k:{\"name\":\"b\"}": item}}});
+        let last =
+            json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": item, "k:{\"name\":\"b\"}": item}}});
         let others = json!({"f:spec": {"f:containers": {"k:{\"name\":\"b\"}": item}}});
         let got = run("io.k8s.api.core.v1.Pod", merged, last, others);
         assert_eq!(got, json!({"spec": {"containers": [{"name": "b", "image": "j"}]}}));

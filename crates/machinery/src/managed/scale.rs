@@ -76,10 +76,7 @@ fn take(managers: &mut Managers, path: &[String]) {
 }
 
 fn give(managers: &mut Managers, path: &[String], writer: &Writer<'_>, operation: Operation) {
-    let owner = Owner {
-        api_version: writer.api_version.to_owned(),
-        time: None,
-        fields: Set::of_fields(path),
-    };
+    let owner =
+        Owner { api_version: writer.api_version.to_owned(), time: None, fields: Set::of_fields(path) };
     managers.0.insert(writer.id(operation), owner);
 }

@@ -281,7 +281,10 @@ mod tests {
         let a = set(json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}, "f:x": {}}));
         let b = set(json!({"f:data": {"f:b": {}, "f:c": {}}, "f:y": {}}));
         let rows = [
-            (a.union(&b), json!({"f:data": {".": {}, "f:a": {}, "f:b": {}, "f:c": {}}, "f:x": {}, "f:y": {}})),
+            (
+                a.union(&b),
+                json!({"f:data": {".": {}, "f:a": {}, "f:b": {}, "f:c": {}}, "f:x": {}, "f:y": {}}),
+            ),
             (a.difference(&b), json!({"f:data": {".": {}, "f:a": {}}, "f:x": {}})),
             (b.difference(&a), json!({"f:data": {"f:c": {}}, "f:y": {}})),
             (a.intersection(&b), json!({"f:data": {"f:b": {}}})),
@@ -300,7 +303,9 @@ mod tests {
         assert_eq!(a.encode(), json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}}));
         a.remove(&["metadata", "labels"]);
         assert_eq!(a.encode(), json!({"f:metadata": {"f:labels": {"f:a": {}}}}));
-        let b = set(json!({"f:spec": {"f:c": {"k:{\"n\":1}": {".": {}, "f:resources": {"f:x": {}}}}, "f:d": {}}}));
+        let b = set(
+            json!({"f:spec": {"f:c": {"k:{\"n\":1}": {".": {}, "f:resources": {"f:x": {}}}}, "f:d": {}}}),
+        );
         let only = b.only(&[&["spec", "c", "*", "resources"]]);
         assert_eq!(only.encode(), json!({"f:spec": {"f:c": {"k:{\"n\":1}": {"f:resources": {"f:x": {}}}}}}));
     }

@@ -13,7 +13,13 @@ fn schema() -> &'static Schema {
 
 fn writer(manager: &str, second: i64) -> Writer<'_> {
     let reset = Reset::of("", "configmaps", "", false);
-    Writer { manager, api_version: "v1", subresource: "", reset, now: Timestamp::from_second(second).unwrap() }
+    Writer {
+        manager,
+        api_version: "v1",
+        subresource: "",
+        reset,
+        now: Timestamp::from_second(second).unwrap(),
+    }
 }
 
 /// A ConfigMap as the server has it: with uid.
@@ -34,7 +40,13 @@ fn write(old: &Value, manager: &str, second: i64, data: Value) -> Value {
     new
 }
 
-fn run_apply(live: Option<&Value>, manager: &str, second: i64, force: bool, data: Value) -> Result<Value, Status> {
+fn run_apply(
+    live: Option<&Value>,
+    manager: &str,
+    second: i64,
+    force: bool,
+    data: Value,
+) -> Result<Value, Status> {
     let stated = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": data});
     let gvk = Gvk::new("", "v1", "ConfigMap");
     let mut object = apply(live, &stated, schema(), &gvk, &writer(manager, second), force)?;
@@ -44,7 +56,8 @@ fn run_apply(live: Option<&Value>, manager: &str, second: i64, force: bool, data
 
 /// `manager operation second {fields of data}` per entry.
 fn entries(object: &Value) -> Vec<String> {
-    let list = object.pointer("/metadata/managedFields").and_then(Value::as_array).cloned().unwrap_or_default();
+    let list =
+        object.pointer("/metadata/managedFields").and_then(Value::as_array).cloned().unwrap_or_default();
     list.iter()
         .map(|entry| {
             let text = |key: &str| entry[key].as_str().unwrap_or("-").to_owned();
@@ -70,11 +83,17 @@ fn appliers_share_conflict_and_force() {
     let first = run_apply(None, "alpha", 1, false, json!({"gem": "ruby", "band": "gold"})).unwrap();
     assert_eq!(entries(&first), [r#"alpha Apply 1 {"f:band":{},"f:gem":{}}"#]);
     let shared = run_apply(Some(&first), "beta", 2, false, json!({"band": "gold"})).unwrap();
-    assert_eq!(entries(&shared), [r#"beta Apply - {"f:band":{}}"#, r#"alpha Apply 1 {"f:band":{},"f:gem":{}}"#]);
+    assert_eq!(
+        entries(&shared),
+        [r#"beta Apply - {"f:band":{}}"#, r#"alpha Apply 1 {"f:band":{},"f:gem":{}}"#]
+    );
 
     let refused = run_apply(Some(&first), "beta", 2, false, json!({"gem": "opal"})).unwrap_err();
     assert_eq!(refused.message, "Apply failed with 1 conflict: conflict with \"alpha\": .data.gem");
-    assert_eq!((refused.code, refused.details.unwrap().causes[0].reason.as_str()), (409, "FieldManagerConflict"));
+    assert_eq!(
+        (refused.code, refused.details.unwrap().causes[0].reason.as_str()),
+        (409, "FieldManagerConflict")
+    );
     let forced = run_apply(Some(&first), "beta", 2, true, json!({"gem": "opal"})).unwrap();
     assert_eq!(entries(&forced), [r#"alpha Apply 1 {"f:band":{}}"#, r#"beta Apply 2 {"f:gem":{}}"#]);
     assert_eq!(forced["data"], json!({"band": "gold", "gem": "opal"}));
@@ -83,12 +102,14 @@ fn appliers_share_conflict_and_force() {
 #[test]
 fn what_an_applier_leaves_out_goes_unless_another_owns_it() {
     let first = run_apply(None, "alpha", 1, false, json!({"cup": "1", "jar": "1"})).unwrap();
-    let second = run_apply(Some(&first), "beta", 2, false, json!({"jar": "1", "lid": "1", "tin": "1"})).unwrap();
+    let second =
+        run_apply(Some(&first), "beta", 2, false, json!({"jar": "1", "lid": "1", "tin": "1"})).unwrap();
     let third = run_apply(Some(&second), "beta", 3, false, json!({"lid": "1"})).unwrap();
     assert_eq!(third["data"], json!({"cup": "1", "jar": "1", "lid": "1"}));
     let none = run_apply(Some(&third), "beta", 4, false, json!({})).unwrap();
     assert_eq!(none["data"], json!({"cup": "1", "jar": "1"}));
-    let again = run_apply(Some(&second), "beta", 9, false, json!({"jar": "1", "lid": "1", "tin": "1"})).unwrap();
+    let again =
+        run_apply(Some(&second), "beta", 9, false, json!({"jar": "1", "lid": "1", "tin": "1"})).unwrap();
     assert_eq!(again, second, "the same statement again changes nothing, not even times");
 }
 
@@ -102,7 +123,10 @@ fn managers_can_be_forgotten_and_begin_anew() {
     let untracked = write(&wiped, "c", 3, json!({"x": "2"}));
     assert_eq!(untracked["metadata"].get("managedFields"), None);
     let applied = run_apply(Some(&untracked), "e", 4, false, json!({"z": "1"})).unwrap();
-    assert_eq!(entries(&applied), [r#"e Apply 4 {"f:z":{}}"#, r#"before-first-apply Update 4 {".":{},"f:x":{}}"#]);
+    assert_eq!(
+        entries(&applied),
+        [r#"e Apply 4 {"f:z":{}}"#, r#"before-first-apply Update 4 {".":{},"f:x":{}}"#]
+    );
 
     let mut empty = first.clone();
     empty["metadata"]["managedFields"] = json!([]);
@@ -147,7 +171,10 @@ fn statements_must_be_of_the_kind_and_name_no_managers() {
         apply(None, &stated, schema(), &gvk, &writer("m", 1), false).map(|_| ()).unwrap_err().message
     };
     assert_eq!(refused(json!({})), "invalid object type: /, Kind=");
-    assert_eq!(refused(json!({"apiVersion": "v1", "kind": "Secret"})), "invalid object type: /v1, Kind=Secret");
+    assert_eq!(
+        refused(json!({"apiVersion": "v1", "kind": "Secret"})),
+        "invalid object type: /v1, Kind=Secret"
+    );
     let managed = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"managedFields": []}});
     assert_eq!(refused(managed), "metadata.managedFields must be nil");
     let unknown = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n", "namespace": "s"}, "colour": 1});
@@ -160,7 +187,13 @@ fn replicas_belong_to_who_scales() {
     let path = ["spec".to_owned(), "replicas".to_owned()];
     let writer = |manager, subresource| {
         let reset = Reset::of("apps", "deployments", subresource, true);
-        Writer { manager, api_version: "apps/v1", subresource, reset, now: Timestamp::from_second(1).unwrap() }
+        Writer {
+            manager,
+            api_version: "apps/v1",
+            subresource,
+            reset,
+            now: Timestamp::from_second(1).unwrap(),
+        }
     };
     let deployment = |replicas: i64| {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "uid": "u"},
@@ -177,7 +210,8 @@ fn replicas_belong_to_who_scales() {
     let managers = &scaled["metadata"]["managedFields"];
     assert_eq!(managers[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
     assert_eq!((&managers[1]["subresource"], managers[1].get("time")), (&json!("scale"), None));
-    let refused = apply(Some(&scaled), &deployment(0), schema, &gvk, &writer("alpha", ""), false).unwrap_err();
+    let refused =
+        apply(Some(&scaled), &deployment(0), schema, &gvk, &writer("alpha", ""), false).unwrap_err();
     let want = "Apply failed with 1 conflict: conflict with \"scaler\" with subresource \"scale\" using apps/v1: .spec.replicas";
     assert_eq!(refused.message, want);
 

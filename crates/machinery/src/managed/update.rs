@@ -91,7 +91,9 @@ pub(super) fn lose(managers: &mut Managers, changes: &Comparison) {
 /// Whether a client asks to forget the managers: one entry that says nothing.
 fn is_reset(entries: &Value) -> bool {
     match entries.as_array().map(Vec::as_slice) {
-        Some([one]) => one.as_object().is_some_and(|e| e.values().all(|v| v.is_null() || v.as_str() == Some(""))),
+        Some([one]) => {
+            one.as_object().is_some_and(|e| e.values().all(|v| v.is_null() || v.as_str() == Some("")))
+        }
         _ => false,
     }
 }
