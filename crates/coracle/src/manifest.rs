@@ -22,7 +22,7 @@ const FIELD_MANAGER: &str = "coracle-up";
 pub struct Document {
     /// The file it came from.
     pub file: PathBuf,
-    /// Its place in the file, from 1.
+    /// Its place in the file, from 1; empty documents do not count.
     pub number: usize,
     /// The object.
     pub object: DynamicObject,
@@ -183,12 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_counted_and_empty_ones_skipped() {
+    fn documents_are_counted_but_empty_ones_are_not() {
         let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: b}\n";
         let documents = read_text(text).unwrap();
         let seen: Vec<_> =
             documents.iter().map(|d| (d.number, d.gvk.api_version(), d.gvk.kind.as_str())).collect();
-        assert_eq!(seen, [(1, "v1".into(), "ConfigMap"), (3, "apps/v1".into(), "Deployment")]);
+        assert_eq!(seen, [(1, "v1".into(), "ConfigMap"), (2, "apps/v1".into(), "Deployment")]);
     }
 
     #[test]

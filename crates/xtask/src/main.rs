@@ -62,7 +62,7 @@ fn verify(root: &Path, no_tests: bool) -> Result<()> {
 /// Runs all tests. A program that `CORACLE_TEST_RUNNER` names starts every test program, as CI
 /// does to run them as an ordinary user.
 fn test(root: &Path) -> Result<()> {
-    let arguments = ["test", "--release", "--workspace"];
+    let arguments = ["test", "--release", "--workspace", "--no-fail-fast"];
     let Some(runner) = std::env::var_os("CORACLE_TEST_RUNNER") else {
         return cargo(root, &arguments);
     };

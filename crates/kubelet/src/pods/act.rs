@@ -6,7 +6,7 @@ use std::time::Duration;
 use coracle_client::events::Type;
 use coracle_plan::kubelet::backoff::{Failure, MOUNT, SANDBOX};
 use coracle_plan::kubelet::sources::of_volumes;
-use coracle_plan::kubelet::{Action, ApiDelete, Sandbox, Stop, Volumes, reason};
+use coracle_plan::kubelet::{Action, ApiDelete, Sandbox, Stop, Volumes, reason, unsupported};
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -172,6 +172,15 @@ async fn create_sandbox(
     let Some(spec) = known.pod.spec.as_ref() else {
         return Err("the pod has no specification".to_owned());
     };
+    if spec.host_network == Some(true) {
+        return Err("spec.hostNetwork: the host's network is not available to pods of this node".to_owned());
+    }
+    if attempt == 0 {
+        let vain = unsupported::without_effect(spec);
+        if !vain.is_empty() {
+            shared.event(&entry.id, None, Type::Warning, reason::NOT_SUPPORTED, &vain.join("; "));
+        }
+    }
     let handler = runtime_handler(shared, spec.runtime_class_name.as_deref()).await?;
     let config = convert::sandbox_config(&shared.config, &entry.id, &known.pod, spec, attempt);
     let id = shared.runtime.run_sandbox(config, handler).await.map_err(|e| e.to_string())?;

@@ -11,6 +11,7 @@
 //! | [`env`] | what is a container's environment? |
 //! | [`volume`] | which files does a projected volume hold? |
 //! | [`probe`] | when does a probe run, and what do its results mean? |
+//! | [`unsupported`] | what does a pod ask for in vain? |
 //! | [`patch`] | which bytes bring the API server's status up to date? |
 //!
 //! Invariant: nothing here reads a clock, a file or a socket. Times are arguments, and a
@@ -34,6 +35,7 @@ pub mod sources;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod unsupported;
 mod view;
 pub mod volume;
 

@@ -37,3 +37,5 @@ pub const FAILED_MOUNT: &str = "FailedMount";
 pub const FAILED_CREATE_POD_SANDBOX: &str = "FailedCreatePodSandBox";
 /// Event: waiting before the next pull or start.
 pub const BACK_OFF: &str = "BackOff";
+/// Event: fields of the pod have no effect on this node.
+pub const NOT_SUPPORTED: &str = "NotSupported";
