@@ -5,7 +5,7 @@
 //! the list only grows.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use coracle_testkit::{Cluster, python_client, skip};
@@ -22,21 +22,37 @@ async fn conversations_that_agreed_still_agree() -> Result<()> {
     }
     let Some(python) = python_client() else { return Ok(()) };
     let cluster = Cluster::start().agents(0).await?;
-    let kubeconfig = cluster.kubeconfig();
-    let (replay, kubeconfig) = (corpus.join("replay.py"), kubeconfig.display().to_string());
-    let arguments = [&replay.display().to_string(), "--kubeconfig", &kubeconfig, "-j", "4"];
-    let output = cluster.run_raw(&python, &arguments).await?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(said.contains(" passed, "), "{said}{}", String::from_utf8_lossy(&output.stderr));
-
-    let differing: BTreeSet<&str> =
-        said.lines().filter_map(|l| l.strip_prefix("DIFFERS cases/")?.split(' ').next()).collect();
+    let said = replay(&cluster, &python, &[corpus.join("cases")], "4").await?;
     let expected: BTreeSet<&str> =
         AGREEING.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect();
-    let broken: Vec<&&str> = expected.intersection(&differing).collect();
-    ensure!(broken.is_empty(), "these agreed before: {broken:?}\n{said}");
-    let all = said.lines().last().unwrap_or_default();
-    println!("golden: {all}; {} are required", expected.len());
+    let broken = differing(&said);
+    let broken: Vec<&&str> = expected.intersection(&broken).collect();
+    if !broken.is_empty() {
+        // Some conversations wait for what happens by itself, with a limit that a busy machine
+        // may miss: they get a second chance, one at a time.
+        let files: Vec<PathBuf> = broken.iter().map(|name| corpus.join("cases").join(name)).collect();
+        let again = replay(&cluster, &python, &files, "1").await?;
+        ensure!(differing(&again).is_empty(), "these agreed before:\n{again}");
+    }
+    println!("golden: {}; {} are required", said.lines().last().unwrap_or_default(), expected.len());
     cluster.stop().await;
     Ok(())
+}
+
+/// What the replay prints.
+async fn replay(cluster: &Cluster, python: &Path, cases: &[PathBuf], jobs: &str) -> Result<String> {
+    let program = Path::new(CORPUS).join("replay.py").display().to_string();
+    let kubeconfig = cluster.kubeconfig().display().to_string();
+    let cases: Vec<String> = cases.iter().map(|c| c.display().to_string()).collect();
+    let mut arguments = vec![program.as_str(), "--kubeconfig", &kubeconfig, "-j", jobs];
+    arguments.extend(cases.iter().map(String::as_str));
+    let output = cluster.run_raw(python, &arguments).await?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(said.contains(" passed, "), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(said)
+}
+
+/// Area and file of every conversation that differed.
+fn differing(said: &str) -> BTreeSet<&str> {
+    said.lines().filter_map(|l| l.strip_prefix("DIFFERS cases/")?.split(' ').next()).collect()
 }
