@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use coracle_testkit::Cluster;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 

@@ -160,10 +160,10 @@ impl Managers {
                 continue;
             };
             let bucket = Id::new(ANCIENT, Operation::Update, &version, "");
-            if !self.0.contains_key(&bucket) {
-                if let Some(owner) = self.0.remove(first) {
-                    self.0.insert(bucket.clone(), owner);
-                }
+            if !self.0.contains_key(&bucket)
+                && let Some(owner) = self.0.remove(first)
+            {
+                self.0.insert(bucket.clone(), owner);
             }
             let Some(owner) = self.0.remove(&id) else { continue };
             if let Some(old) = self.0.get_mut(&bucket) {
