@@ -39,9 +39,13 @@ async fn applying_again_changes_nothing() -> Result<()> {
     cluster.apply(HELLO).await?;
     let generation = || async {
         let api: Api<k8s_openapi::api::apps::v1::Deployment> = Api::default_namespaced(cluster.client());
-        anyhow::Ok(api.get("hello").await?.metadata.generation)
+        let metadata = api.get("hello").await?.metadata;
+        // The controller's own first write must not be taken for the second apply's.
+        let numbered = metadata.annotations.unwrap_or_default();
+        ensure!(numbered.contains_key("deployment.kubernetes.io/revision"), "{numbered:?}");
+        Ok(metadata.generation)
     };
-    let before = generation().await?;
+    let before = eventually("the Deployment to have its revision", generation).await?;
     cluster.apply(HELLO).await?;
     ensure!(generation().await? == before);
     cluster.stop().await;
