@@ -15,9 +15,9 @@ use crate::samples;
 use crate::tasks::Tasks;
 
 /// How long a node may take to stop before its parts are dropped.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// DNS suffix of the cluster.
-const CLUSTER_DOMAIN: &str = "cluster.local";
+pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// What a worker is told.
 #[derive(Debug, Clone)]

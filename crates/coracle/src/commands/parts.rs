@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::nodes::unix_path;
 use super::told_to_stop;
-use crate::agent::open_images;
+use crate::agent::{CLUSTER_DOMAIN, STOP_LIMIT, open_images};
 use crate::cli::{ProxyAlone, Remote, RuntimeAlone};
 use crate::datadir::DataDir;
 use crate::server::{agent, controllers_config};
@@ -37,7 +37,7 @@ pub(super) async fn proxy(arguments: ProxyAlone) -> Result<()> {
     let config = coracle_proxy::Config {
         node_name: arguments.node_name.unwrap_or_else(crate::host_name),
         network_endpoint: unix_path(&arguments.network_endpoint)?,
-        cluster_domain: "cluster.local".into(),
+        cluster_domain: CLUSTER_DOMAIN.into(),
     };
     let stop = CancellationToken::new();
     let informers = Informers::new(client.clone(), stop.clone());
@@ -88,7 +88,7 @@ async fn until_stopped(mut tasks: Tasks, stop: CancellationToken) -> Result<()> 
         told = told_to_stop() => told,
     };
     stop.cancel();
-    tasks.finish(std::time::Duration::from_secs(3)).await;
+    tasks.finish(STOP_LIMIT).await;
     ended
 }
 
